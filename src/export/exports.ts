@@ -64,6 +64,8 @@ export interface ExportUser {
   readonly peer: string;
   /** The name in the client's certificate; undefined if it has none. */
   readonly tlsName: string | undefined;
+  /** The id of the token that it has shown to the web server; undefined if it has shown none. */
+  readonly token?: string | undefined;
   /** When it connected, in ms since 1970. */
   readonly since: number;
   /** Counters of its use of the export. */

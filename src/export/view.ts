@@ -1,10 +1,11 @@
 /**
  * The exports as one connection sees them: the ones that it may use, with its own side of the
- * lease, the removable medium and the rate limit. An export without these has no filter between a
- * request and its device.
+ * lease, the removable medium and the rate limit, and errors without texts for holders of tokens.
+ * An export without these has no filter between a request and its device.
  *
  * Not here: the rules of access (access.ts), the exports themselves (exports.ts).
  */
+import { messageOf } from '../base/errors.js';
 import type { ThrottledLogger } from '../base/log.js';
 import { newClientCounters, type ClientCounters, type ExportCounters } from '../block/export-counters.js';
 import type { BlockDevice, BlockInfo } from '../block/device.js';
@@ -13,6 +14,7 @@ import type { SessionMember, SessionRegistry } from '../block/sessions.js';
 import { splitToken, type ClientFacts } from './access.js';
 import type { Exports, ExportUser, Offered } from './exports.js';
 import { FactsFilter } from '../block/filters/facts.js';
+import { KindsOnly } from './kinds-only.js';
 import { WatchFilter } from './watch.js';
 
 /**
@@ -34,6 +36,8 @@ export interface Entry {
   readonly encrypted: boolean;
   /** The names in the client's certificate. */
   readonly tlsNames: readonly string[];
+  /** The id of the token that it has shown. */
+  readonly token?: string;
 }
 
 export class ConnectionView implements ExportUser, ClientFacts {
@@ -42,6 +46,7 @@ export class ConnectionView implements ExportUser, ClientFacts {
   readonly since = Date.now();
   readonly counters = newClientCounters();
   readonly address: string | undefined;
+  readonly token: string | undefined;
   tlsName: string | undefined;
   tlsNames: readonly string[] = [];
   readonly #exports: Exports;
@@ -56,6 +61,7 @@ export class ConnectionView implements ExportUser, ClientFacts {
     this.#entry = entry;
     this.tlsNames = entry?.tlsNames ?? [];
     this.tlsName = this.tlsNames[0];
+    this.token = entry?.token;
     this.id = id;
     this.peer = peer;
     this.address = /^\[(.+)\]:\d+$/.exec(peer)?.[1] ?? /^([\d.]+):\d+$/.exec(peer)?.[1];
@@ -103,6 +109,12 @@ export class ConnectionView implements ExportUser, ClientFacts {
   refusal(asked: string): string | undefined {
     const offered = this.#offered(asked);
     return offered && this.#refusalOf(offered);
+  }
+
+  /** Logs the error of a device whose text the client does not get. */
+  logError(exportName: string, error: unknown): void {
+    const message = `${this.peer}: the export ${JSON.stringify(exportName)}: ${messageOf(error)}`;
+    this.#log.log('warn', `error ${exportName}`, message);
   }
 
   /** Call when the connection is closed and none of its requests is in flight. */
@@ -164,6 +176,7 @@ export class ExportView {
     }
     if (offered.limit) device = new RateFilter(device, offered.limit);
     if (offered.watch) device = new WatchFilter(device, offered.watch, { export: offered.name, client: client.id });
+    if (entry) device = new KindsOnly(device, (error) => client.logError(offered.name, error));
     this.device = device;
   }
 

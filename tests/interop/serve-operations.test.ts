@@ -3,7 +3,10 @@
  * metrics.
  */
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { once } from 'node:events';
+import { request, type IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
+import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
@@ -477,6 +480,16 @@ exports:
     });
     expect((await service.farbus('status')).stdout).toContain('1.0 MiB, writable, some memory');
     expect((await fetch(metrics.replace('/metrics', '/'))).status).toBe(404);
+    // A page whose name leads here (DNS rebinding) reads nothing.
+    for (const [host, status] of [
+      ['rebound.example', 421],
+      ['localhost:1', 200],
+      [hostname(), 200],
+    ] as const) {
+      const [answer] = (await once(request(metrics, { headers: { host } }).end(), 'response')) as [IncomingMessage];
+      answer.resume();
+      expect([host, answer.statusCode]).toEqual([host, status]);
+    }
     await expect(entered(service.where, 'none')).rejects.toThrow();
     service.process.child.kill('SIGHUP');
     await service.said(/reloaded/);

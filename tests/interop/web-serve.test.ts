@@ -13,7 +13,9 @@ import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vit
 import { WebSocket } from 'ws';
 import { lend, type LendingSocket } from '../../src/web/lend/lend.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
-import type { ServeStatus } from '../../src/app/serve/control.js';
+import { statusOf, type ServeStatus } from '../../src/app/serve/control.js';
+import { BlockError } from '../../src/block/errors.js';
+import { Filter } from '../../src/block/filters/filter.js';
 import { openNbd } from '../../src/protocol/nbd/initiator/open.node.js';
 import { until } from '../support/event-loop.js';
 import { missing } from '../support/nbd-peers.js';
@@ -232,6 +234,17 @@ describe('a web server', () => {
       sent.on('error', reject).end();
     });
 
+  test('a flood of strangers from one address keeps no other address out', async () => {
+    const [, port] = server.at.split(':');
+    const flood = Array.from({ length: 40 }, () => {
+      const socket = connect({ port: Number(port), host: '127.0.0.1', localAddress: '127.0.0.2' });
+      return socket.on('error', () => undefined);
+    });
+    await Promise.all(flood.map((socket) => Promise.race([once(socket, 'connect'), once(socket, 'close')])));
+    expect(await get(bearer(server.token))).toBe(200);
+    for (const socket of flood) socket.destroy();
+  });
+
   test('checks host, origin, token and method of each request', async () => {
     const good = bearer(server.token);
     expect(await get(good)).toBe(200);
@@ -343,10 +356,14 @@ describe('a web server', () => {
 
   test('the end of its token ends a lent export, and the tab does not call again', async () => {
     const { token, entry } = await server.tokens.make(['lent.iso'], false, 60, true);
-    expect(await (await server.get('/api/exports', { headers: bearer(token) })).json()).toMatchObject({
+    // Its page shows these, and it gets no other fact about the server.
+    expect(await (await server.get('/api/exports', { headers: bearer(token) })).json()).toEqual({
+      name: 'test',
+      listening: [expect.stringMatching(/^nbd:/)],
       exports: [],
       rights: { control: false, lend: true },
     });
+    expect(await get(bearer(token), '/guest/system.json')).toBe(403);
     const states: string[] = [];
     let calls = 0;
     let tell = (): void => undefined;
@@ -376,6 +393,87 @@ describe('a web server', () => {
     } finally {
       await lending.stop();
     }
+  });
+
+  test('a tab whose token ends while it is away is told so when it calls again, and stops', async () => {
+    const { token, entry } = await server.tokens.make(['away.iso'], false, 60, true);
+    const states: string[] = [];
+    let tell = (): void => undefined;
+    let call: WebSocket | undefined;
+    let isAway = false;
+    const lending = lend(new MemoryDevice(MiB), {
+      server: `http://${server.at}`,
+      name: 'away.iso',
+      token,
+      open: (url, protocols) => {
+        // Nothing listens on port 1: the network is away.
+        call = new WebSocket(isAway ? 'ws://127.0.0.1:1' : url, protocols);
+        call.on('error', () => undefined);
+        return call as unknown as LendingSocket;
+      },
+      onState: (state, detail) => {
+        states.push(`${state}: ${detail}`);
+        tell();
+      },
+    });
+    const reached = async (wanted: string): Promise<void> => {
+      while (!states.at(-1)?.startsWith(wanted)) await new Promise<void>((resolve) => (tell = resolve));
+    };
+    try {
+      await reached('lent:');
+      isAway = true;
+      call!.terminate();
+      await reached('away:');
+      await server.tokens.revoke(entry.id);
+      isAway = false;
+      await reached('refused:');
+      expect(lending.detail).toBe('the token has expired or was revoked: lend the file again with a new token');
+    } finally {
+      await lending.stop();
+    }
+  });
+
+  test('a token that never was is told on the address for lending, and a plain client gets 401', async () => {
+    const wrong = open('/lend/x', ['nbd', 'farbus.token.wrong']);
+    const [code] = (await once(wrong, 'close')) as [number];
+    expect(code).toBe(1008);
+    const bare = request({ host: '127.0.0.1', port: server.at.split(':')[1], path: '/lend/x' });
+    bare.setHeader('connection', 'upgrade').setHeader('upgrade', 'nbd');
+    const [answer] = (await once(bare.end(), 'response')) as [{ statusCode: number; resume(): void }];
+    answer.resume();
+    expect(answer.statusCode).toBe(401);
+  });
+
+  test('a holder of a token gets the kinds of errors of a device, and the log their texts', async () => {
+    const secret = '/srv/secret.img at 10.9.8.7 cannot be read';
+    class Broken extends Filter {
+      protected override around<T>(): Promise<T> {
+        return Promise.reject(new BlockError('no-space', secret));
+      }
+    }
+    server.service.server.exports.add({ name: 'broken', device: new Broken(new MemoryDevice(MiB)) });
+    const { token } = await server.tokens.make(['broken'], true, 60);
+    const events = open('/api/events', ['farbus.events'], bearer(token));
+    const heard: string[] = [];
+    events.on('message', (data: Buffer) => heard.push(data.toString()));
+    await once(events, 'message');
+    const disk = await openNbd(`nbd+ws://${server.at}/broken?token=${token}`);
+    const failed = await disk.write(0, new Uint8Array(512)).catch((error: unknown) => error as BlockError);
+    expect(failed).toMatchObject({ kind: 'no-space' });
+    expect(String(failed)).not.toContain('secret');
+    await disk.close();
+    server.service.server.exports.remove('broken');
+    expect(heard.join('')).not.toContain('secret');
+  });
+
+  test('farbus status names the token of a client, and farbus token lists it with its time', async () => {
+    const { token, entry } = await server.tokens.make(['disk'], true, 60);
+    const disk = await openNbd(`nbd+ws://${server.at}/disk?token=${token}`);
+    const { clients } = (await statusOf(server.service)).exports.find(({ name }) => name === 'disk')!;
+    expect(clients.map((one) => one.token)).toContain(entry.id);
+    await disk.close();
+    const { stdout } = await farbus('token', '--list');
+    expect(stdout).toContain(`${entry.id}  read and write  expires ${entry.expires!.slice(0, 16)}Z, made ${entry.made.slice(0, 16)}Z  disk\n`); // prettier-ignore
   });
 
   test('events have the state of the exports and the commands', async () => {

@@ -302,6 +302,28 @@ describe('names and limits', () => {
   });
 });
 
+describe('tabs that say nothing', () => {
+  const silentCall = (token: Call['token']): TestCall => callWith(streamPair()[0], token);
+
+  test('hold few places of the limit for each token', async () => {
+    const { exports, lends } = setUp();
+    const token = { id: 'aaaa', control: false };
+    const calls = Array.from({ length: 6 }, (_, i) => {
+      const call = silentCall(token);
+      return { call, done: lends.receive(`silent ${i}`, call) };
+    });
+    await Promise.all(calls.slice(4).map(({ done }) => done));
+    const why = '4 files of this token have not been opened yet: wait until they are';
+    expect(calls.map(({ call }) => call.refusals)).toEqual([[], [], [], [], [why], [why]]);
+    // Other tokens are not concerned.
+    const other = tabWith(new MemoryDevice(512)).call({ id: 'bbbb', control: false });
+    await lends.receive('other', other);
+    expect([other.refusals, exports.find('other') !== undefined]).toEqual([[], true]);
+    for (const { call } of calls) call.stream.destroy();
+    await Promise.all(calls.map(({ done }) => done));
+  });
+});
+
 describe('a foreign tab', () => {
   /** A call of a tab in the dialect of OpenBMC's web interface. */
   function dialect(content: Uint8Array<ArrayBuffer>): { call: TestCall; tab: ReadOnlyTab } {

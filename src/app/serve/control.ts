@@ -44,6 +44,8 @@ export interface ClientStatus {
   readonly id: string;
   readonly peer: string;
   readonly tlsName?: string;
+  /** The id of the token that it has shown, or "console"; only over the web server. */
+  readonly token?: string;
   /** Time since it connected, in seconds. */
   readonly connected: number;
   readonly requests: number;
@@ -88,7 +90,7 @@ export async function statusOf(service: ServeService, web?: ServedWeb): Promise<
   return {
     pid: process.pid,
     uptime: Math.round((Date.now() - service.started) / 1000),
-    listening: service.listening.map((at) => service.uri(at)),
+    listening: addressesOf(service),
     ...(metricsAddress !== undefined && { metrics: metricsAddress }),
     ...(web && { web: web.plainAddress }),
     ...(web?.fingerprint !== undefined && { webFingerprint: web.fingerprint }),
@@ -96,6 +98,11 @@ export async function statusOf(service: ServeService, web?: ServedWeb): Promise<
     memory: process.memoryUsage.rss(),
     exports: await Promise.all([...server.exports.list()].map(exportStatus)),
   };
+}
+
+/** The addresses at which a server is reached. */
+export function addressesOf(service: ServeService): string[] {
+  return service.listening.map((at) => service.uri(at));
 }
 
 /** The status of an export. */
@@ -132,12 +139,13 @@ async function lockStatus(lock: WriterLock): Promise<LockStatus> {
   }
 }
 
-function clientStatus({ id, peer, tlsName, since, counters }: ExportUser): ClientStatus {
+function clientStatus({ id, peer, tlsName, token, since, counters }: ExportUser): ClientStatus {
   const { lastWrite, ...counts } = counters;
   return {
     id,
     peer,
     ...(tlsName !== undefined && { tlsName }),
+    ...(token !== undefined && { token }),
     connected: Math.round((Date.now() - since) / 1000),
     ...counts,
     ...(lastWrite !== undefined && { lastWrite: Math.round((performance.now() - lastWrite) / 1000) }),

@@ -18,6 +18,8 @@ import { memoryOfProcess } from '../unflushed.js';
 
 /** Most lent exports at once, unless the caller says otherwise. */
 const usualMost = 16;
+/** Most calls of one token whose tabs have not answered yet: each keeps its place for a while. */
+const mostOpening = 4;
 /** Longest name of a lent export, in bytes: a file's name is at most as long. */
 const maxName = 255;
 /** Time limit for the handshake of a call, with the wait for the call, in seconds. */
@@ -91,7 +93,7 @@ export class Lends {
         return;
       }
       found?.end();
-      const why = this.#refusal(name);
+      const why = this.#refusal(name, call.token);
       if (why !== undefined) return this.#refuse(name, call, why);
       const lend = new Lend(name, call, this.#options, () => {
         if (this.#byName.get(name) === lend) this.#byName.delete(name);
@@ -121,7 +123,7 @@ export class Lends {
   }
 
   /** The reason why a new export cannot have that name, or there can be none. */
-  #refusal(name: string): string | undefined {
+  #refusal(name: string, { id, control }: Call['token']): string | undefined {
     const { exports, most = usualMost } = this.#options;
     if (this.#closed) return 'the server is ending';
     if (name === '') return 'a lent file needs a name';
@@ -130,6 +132,10 @@ export class Lends {
       return 'the name has control characters: choose another';
     }
     if (exports.find(name)) return 'there is an export with this name already: choose another name';
+    const opening = [...this.#byName.values()].filter((one) => one.isOpeningFor(id)).length;
+    if (!control && opening >= mostOpening) {
+      return `${opening} files of this token have not been opened yet: wait until they are`;
+    }
     if (this.#byName.size >= most) return `${most} files are lent already: stop lending one of them first`;
     return undefined;
   }
@@ -170,6 +176,11 @@ class Lend {
     if (this.#state !== 'lost') return this.#state === 'closed';
     // Without a time to wait, the initiator does not try again.
     return this.#options.reconnectSeconds === 0 || this.#offered?.inUse !== true;
+  }
+
+  /** True if the tab of this token has called, and not answered yet. */
+  isOpeningFor(token: string): boolean {
+    return this.#device === undefined && this.#call.token.id === token;
   }
 
   /** True if the present call has this stream. */

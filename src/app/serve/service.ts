@@ -4,6 +4,7 @@
  */
 import { createServer, type Server as HttpServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { hostname } from 'node:os';
 import { FarbusError, messageOf, usageError } from '../../base/errors.js';
 import type { Logger } from '../../base/log.js';
 import type { Steps } from '../../base/steps.js';
@@ -20,6 +21,7 @@ import { Server } from '../../export/nbd/server.js';
 import type { CommandWatch } from '../../export/watch.js';
 import type { HandedSocket } from '../../export/systemd.node.js';
 import type { Work } from '../../base/work.js';
+import { isOwnHost } from '../../web/server/checks.js';
 import { listenOn, listenOnDescriptor, whyNotListening } from '../../network/listen.node.js';
 import { sharedMemory } from '../../protocol/nbd/spec.js';
 import { memoryOf } from '../unflushed.js';
@@ -330,7 +332,13 @@ export class ServeService {
     if (!match) throw usageError(`--metrics ${text}: expected HOST:PORT or PORT, for example 127.0.0.1:9464`);
     if (Number(match[2]) > 65_535) throw usageError(`--metrics ${text}: a port is a number from 0 to 65535`);
     const host = match[1]?.replace(/^\[|\]$/g, '') ?? '127.0.0.1';
+    const rules = { names: new Set([host, hostname()].map((one) => one.toLowerCase())), origins: new Set<string>() };
     const http = createServer((request, response) => {
+      // A page of another site could read the figures by a name that leads here.
+      if (!isOwnHost(request.headers.host, rules)) {
+        response.writeHead(421, { 'Content-Type': 'text/plain; charset=utf-8' });
+        return void response.end('metrics are at the address of --metrics, not at this name\n');
+      }
       const known = request.url === '/metrics' && request.method === 'GET';
       response.writeHead(known ? 200 : 404, { 'Content-Type': 'text/plain; version=0.0.4; charset=utf-8' });
       response.end(known ? metricsText(this.server, processFigures()) : 'metrics are at /metrics\n');

@@ -5,6 +5,7 @@
  */
 import { performance } from 'node:perf_hooks';
 import { messageOf } from '../../base/errors.js';
+import { blockErrorOf } from '../../block/errors.js';
 import type { Exports, Offered } from '../../export/exports.js';
 import type { CommandWatch, WatchedCommand } from '../../export/watch.js';
 import type { CallerRights, MessageSocket, Route } from '../../web/server/routes.js';
@@ -138,7 +139,7 @@ class Events {
         offset,
         length,
         ms: rounded(ms),
-        error: error === undefined ? '' : messageOf(error),
+        error: error === undefined ? '' : this.#rights.control ? messageOf(error) : blockErrorOf(error).kind,
       };
     });
     const dropped = this.#dropped;

@@ -2,7 +2,14 @@
 import { FarbusError } from '../../base/errors.js';
 import type { Offered } from '../../export/exports.js';
 import { WebFailure, type CallerRights, type Route } from '../../web/server/routes.js';
-import { exportStatus, moveLease, statusOf, type ExportStatus, type ServeStatus } from '../serve/control.js';
+import {
+  addressesOf,
+  exportStatus,
+  moveLease,
+  statusOf,
+  type ExportStatus,
+  type ServeStatus,
+} from '../serve/control.js';
 import type { ServeService } from '../serve/service.js';
 
 export function exportRoutes(service: ServeService, name: string): Route[] {
@@ -15,7 +22,9 @@ export function exportRoutes(service: ServeService, name: string): Route[] {
       answer: async ({ rights }) => {
         const all = await Promise.all([...server.exports.list()].map((one) => visibleTo(rights, one)));
         const exports = all.filter((one) => one !== undefined);
-        const { control, lend } = rights;
+        const { control, lend, reads } = rights;
+        // A tab that lends shows its user where the server is reached, and needs no more.
+        if (!reads) return { json: { name, listening: addressesOf(service), exports: [], rights: { control, lend } } };
         return { json: { name, ...(await statusOf(service)), exports, rights: { control, lend } } };
       },
     },
@@ -55,7 +64,7 @@ export function exportRoutes(service: ServeService, name: string): Route[] {
       open: async ({ name: asked, rights, encrypted, tlsNames }) => {
         const offered = readable(server.exports.find(asked), asked, rights, encrypted);
         const readOnly = rights.to(offered.name) === 'read';
-        const entry = { exportName: offered.name, readOnly, encrypted, tlsNames };
+        const entry = { exportName: offered.name, readOnly, encrypted, tlsNames, token: rights.id };
         return ({ stream }) => server.enter(stream, entry);
       },
     },
@@ -70,6 +79,7 @@ export function noExportsRoute(name: string): Route {
     path: '/api/exports',
     right: 'token',
     answer: ({ rights }) => {
+      if (!rights.reads) throw new WebFailure(403, 'this server takes no lent files');
       const status: ServeStatus = {
         pid: process.pid,
         uptime: Math.round((Date.now() - started) / 1000),

@@ -15,7 +15,7 @@ export function guestRoutes(guest: GuestFolder): Route[] {
     {
       kind: 'get',
       path: '/guest/:name',
-      right: 'token',
+      right: 'reads',
       answer: async ({ name }) => {
         const file = await guest.file(name);
         if (!file) throw new WebFailure(404, 'there is no such file of the guest: load the list system.json again');

@@ -204,8 +204,9 @@ function lockText({ state, standby, client, address, cookie }: LockStatus): stri
 
 /** A client's line; two lines if one would be wider than a terminal of 80 columns. */
 function clientLines(client: ClientStatus, mayWrite: boolean): string[] {
-  const { id, peer, tlsName, connected, bytesRead, bytesWritten, lastWrite } = client;
-  const name = tlsName === undefined ? '' : ` ${tlsName}`;
+  const { id, peer, tlsName, token, connected, bytesRead, bytesWritten, lastWrite } = client;
+  const shown = token === undefined ? '' : ` token ${token}`;
+  const name = `${tlsName === undefined ? '' : ` ${tlsName}`}${shown}`;
   const who = `    client ${id} ${peer}${name}, ${duration(connected)}${mayWrite ? ', may write' : ''}:`;
   const last = lastWrite === undefined ? '' : `, last write ${duration(lastWrite)} ago`;
   const done = `${formatBytes(bytesRead)} read, ${formatBytes(bytesWritten)} written${last}`;

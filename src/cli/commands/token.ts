@@ -92,9 +92,11 @@ async function run({ values, operands, given }: Given<typeof options>, io: CliIo
   return exitStatus.done;
 }
 
-function lineOf({ id, exports, write, lend, expires }: TokenEntry): string {
+function lineOf({ id, exports, write, lend, made, expires }: TokenEntry): string {
   const over = expires !== undefined && Date.parse(expires) <= Date.now();
   const end = expires === undefined ? 'never expires' : `${over ? 'expired' : 'expires'} ${expires.slice(0, 16)}Z`;
   const names = exports.length === 0 ? 'any name' : exports.join(' ');
-  return visible(`${id}  ${lend ? 'lend' : write ? 'read and write' : 'read'}  ${end}  ${names}`);
+  return visible(
+    `${id}  ${lend ? 'lend' : write ? 'read and write' : 'read'}  ${end}, made ${made.slice(0, 16)}Z  ${names}`,
+  );
 }

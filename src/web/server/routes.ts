@@ -15,6 +15,8 @@ export interface CallerRights {
   readonly control: boolean;
   /** True if it may lend a disk under some name. */
   readonly lend: boolean;
+  /** False if it is for lending alone. */
+  readonly reads: boolean;
   to(exportName: string): 'read' | 'write' | undefined;
   /** True if it may lend a disk under that name. */
   lends(exportName: string): boolean;
@@ -59,10 +61,18 @@ export interface MessageSocket {
 interface Path {
   /** "/api/exports/:name/eject": one part may be `:name`. */
   readonly path: string;
-  /** `token`: any valid token; `control`: the console token; `lend`: one that may lend `:name`. */
-  readonly right: 'token' | 'control' | 'lend';
+  /**
+   * `token`: any valid token; `reads`: one that is not for lending alone; `control`: the console
+   * token; `lend`: one that may lend `:name`.
+   */
+  readonly right: 'token' | 'reads' | 'control' | 'lend';
   /** True if the only subprotocol that a WebSocket offers may be the bare token, as by OpenBMC. */
   readonly bareToken?: true;
+  /**
+   * True if a WebSocket with a wrong token is opened, and then closed with {@link tokenEnded}: a
+   * page learns no status of a refused one, and would call again and again.
+   */
+  readonly tellsTokenEnd?: true;
 }
 
 /** Opens a connection. Throws a {@link WebFailure} to refuse it before it is accepted. */

@@ -10,7 +10,7 @@ import { createServer as createTlsServer, type Server as HttpsServer } from 'nod
 import type { AddressInfo, Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { TLSSocket, TlsOptions } from 'node:tls';
-import { WebSocketServer } from 'ws';
+import { WebSocketServer, type WebSocket } from 'ws';
 import { FarbusError, messageOf } from '../../base/errors.js';
 import { ThrottledLogger, type Logger } from '../../base/log.js';
 import { Admission, type Admitted } from '../../export/admission.js';
@@ -24,6 +24,7 @@ import { headersForPages, isForPages, isOwnHost, offeredProtocols, originOf, typ
 import { bareConnection, messageSocket, socketConnection } from './connections.node.js';
 import type { PageFiles } from './page.node.js';
 import { matches, WebFailure, type Call, type Match, type Route } from './routes.js';
+import { tokenEnded } from '../lend/close-codes.js';
 import { Sessions } from './sessions.js';
 import { hashOf, type Rights, type Tokens } from './tokens.node.js';
 import { Turns } from './turns.node.js';
@@ -217,6 +218,12 @@ export class WebServer {
     return { path, peer: peerOf(request.socket), foreignPage: from === 'named' };
   }
 
+  /** The rights of the token that a request shows; undefined if it is not valid. */
+  #rightsOf(request: IncomingMessage, route: Route): Rights | undefined {
+    const token = tokenOf(request, route);
+    return token === undefined ? undefined : this.#options.tokens.find(token);
+  }
+
   /** Checks the token. @throws WebFailure if it is not valid, or has not the right */
   #call(
     request: IncomingMessage,
@@ -233,7 +240,7 @@ export class WebServer {
     }
     const admitted = this.#admitted.get(peer);
     if (admitted) this.#admission.entered(admitted);
-    const may = { token: true, control: rights.control, lend: rights.lends(name) };
+    const may = { token: true, reads: rights.reads, control: rights.control, lend: rights.lends(name) };
     if (!may[route.right]) throw new WebFailure(403, 'the token has no right to this');
     const certificate = tls?.ca === undefined ? undefined : (request.socket as TLSSocket).getPeerCertificate();
     const tlsNames = certificate ? namesOf(certificate) : [];
@@ -259,6 +266,12 @@ export class WebServer {
     if (!bare && wanted !== 'websocket') throw new WebFailure(426, 'this address takes WebSockets');
     const gone = new AbortController();
     socket.once('close', () => gone.abort(new FarbusError('the client is gone')));
+    if (!bare && route.tellsTokenEnd && this.#rightsOf(request, route) === undefined) {
+      const why = 'the token is missing, wrong or has expired';
+      const tell = (ws: WebSocket): void => messageSocket(ws).close(tokenEnded, why);
+      this.#log.log('warn', 'token', `${checked.peer}: ${why}`);
+      return this.#streams.handleUpgrade(request, socket, head, tell);
+    }
     const { call, rights, hash } = this.#call(request, match, checked, gone.signal);
     if (route.kind !== 'stream' && route.kind !== 'messages') return;
     const protocols = offeredProtocols(request.headers['sec-websocket-protocol']);

@@ -53,13 +53,22 @@ export interface Rights {
   readonly control: boolean;
   /** True if it may lend a disk under some name. */
   readonly lend: boolean;
+  /** True if it is the console token, or a token of exports: not one for lending alone. */
+  readonly reads: boolean;
   /** The right to an export; undefined if there is none. */
   to(exportName: string): 'read' | 'write' | undefined;
   /** True if it may lend a disk under that name. */
   lends(exportName: string): boolean;
 }
 
-const everything: Rights = { id: consoleId, control: true, lend: true, to: () => 'write', lends: () => true };
+const everything: Rights = {
+  id: consoleId,
+  control: true,
+  lend: true,
+  reads: true,
+  to: () => 'write',
+  lends: () => true,
+};
 
 /** The folder of tokens. It may not exist. */
 export function tokenFolder(env: NodeJS.ProcessEnv): string {
@@ -245,7 +254,7 @@ function knownOf(stored: StoredToken | undefined): Known[] {
   return [
     {
       hash: Buffer.from(hash, 'hex'),
-      rights: { id, control: false, lend, to, lends },
+      rights: { id, control: false, lend, reads: !lend, to, lends },
       expires: expires === undefined ? Infinity : Date.parse(expires),
     },
   ];
