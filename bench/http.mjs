@@ -3,10 +3,12 @@
  * 20 ms of delay for each round trip, both read by fio's nbd engine over a unix socket, alternating
  * within each round. Ours is `farbus serve http://...`.
  *
- * node bench/http.mjs [--rounds N] [--seconds S] [--only TEXT] [--profile]
+ * node bench/http.mjs [--rounds N] [--seconds S] [--only TEXT] [--profile] [--before FOLDER]
  *
  * --only runs the jobs whose names contain TEXT. --profile writes a profile of our server
- * (--cpu-prof) into the current folder.
+ * (--cpu-prof) into the current folder. --before takes another checkout of Farbus, built, which
+ * takes its turn in each round. With undici alone: FARBUS_NO_EAGER=1, which also turns off what
+ * makes the NBD side faster.
  * Needs: nginx, nbdkit, fio.
  */
 import { execFileSync, spawn } from 'node:child_process';
@@ -26,6 +28,7 @@ const { values: flags } = parseArgs({
     seconds: { type: 'string', default: '2' },
     only: { type: 'string', default: '' },
     profile: { type: 'boolean', default: false },
+    before: { type: 'string' },
   },
 });
 const rounds = Number(flags.rounds);
@@ -84,13 +87,20 @@ async function startNginx() {
 async function startServers(name, port) {
   const url = `http://127.0.0.1:${port}/disk.img`;
   const profile = flags.profile ? ['--cpu-prof', `--cpu-prof-name=http-${name}.cpuprofile`] : [];
-  const listen = ['--listen', `nbd+unix:///?socket=${at(`farbus-${name}`)}`];
-  const ours = start(process.execPath, [...profile, here('../bin/farbus.js'), 'serve', `disk=${url}`, ...listen]);
+  const serve = (program, who, options = []) => {
+    const listen = ['--listen', `nbd+unix:///?socket=${at(`${who}-${name}`)}`];
+    return start(process.execPath, [...options, program, 'serve', `disk=${url}`, ...listen]);
+  };
+  const ours = serve(here('../bin/farbus.js'), 'farbus', profile);
   const theirs = start('nbdkit', ['-f', '-U', at(`nbdkit-${name}`), '-e', 'disk', 'curl', `url=${url}`]);
   const servers = {
     farbus: { socket: at(`farbus-${name}`), pid: ours.pid },
     nbdkit: { socket: at(`nbdkit-${name}`), pid: theirs.pid },
   };
+  if (flags.before !== undefined) {
+    const { pid } = serve(join(flags.before, 'bin/farbus.js'), 'before');
+    servers.before = { socket: at(`before-${name}`), pid };
+  }
   for (const { socket } of Object.values(servers)) await untilThere(socket);
   return servers;
 }
@@ -127,11 +137,11 @@ try {
     for (const job of jobs) {
       const title = `${place === 'delay' ? `${2 * delayMs} ms` : 'no delay'}, ${job.name}`;
       if (!title.includes(flags.only)) continue;
-      const rates = { farbus: [], nbdkit: [] };
-      const cpus = { farbus: [], nbdkit: [] };
+      const names = Object.keys(servers);
+      const rates = Object.fromEntries(names.map((name) => [name, []]));
+      const cpus = Object.fromEntries(names.map((name) => [name, []]));
       for (let round = 0; round < rounds; round++) {
-        const order = round % 2 === 0 ? ['farbus', 'nbdkit'] : ['nbdkit', 'farbus'];
-        for (const name of order) {
+        for (const name of round % 2 === 0 ? names : names.toReversed()) {
           const got = await run(servers[name], job);
           rates[name].push(got.rate);
           cpus[name].push(got.cpu);
@@ -140,7 +150,8 @@ try {
       const show = (name) =>
         `${name} ${median(rates[name]).toFixed(0)}${job.bs === '1M' ? ' MiB' : ''}/s, ${median(cpus[name]).toFixed(0)} µs`;
       const goal = job.wanted[place] === undefined ? '' : `, wanted ${job.wanted[place]}`;
-      console.log(`${title}: ${ratio(rates.farbus, rates.nbdkit)}${goal}; ${show('farbus')}; ${show('nbdkit')}`);
+      console.log(`${title}: ${ratio(rates.farbus, rates.nbdkit)}${goal}; ${names.map(show).join('; ')}`);
+      if (rates.before) console.log(`  before: ${ratio(rates.before, rates.nbdkit)}`);
     }
   }
   console.log(machineLine());

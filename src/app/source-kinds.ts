@@ -21,6 +21,7 @@ import { nbdFileParameters } from '../protocol/nbd/uri.js';
 import { openSshSftp } from '../protocol/sftp/open.node.js';
 import { openSsh } from '../protocol/ssh/open.node.js';
 import { checkForeignUri, remoteFileParameters } from '../protocol/ssh/uri.js';
+import type { HttpDisk } from '../storage/http/device.js';
 import { openHttp } from '../storage/http/open.node.js';
 import { openS3 } from '../storage/http/s3/open.node.js';
 import { ReadyMemoryDevice } from '../storage/memory.js';
@@ -52,6 +53,7 @@ export interface KindOptions {
 }
 
 type Open = (text: string, options: KindOptions) => Promise<BlockDevice>;
+type OpenObject = (text: string, options: KindOptions) => Promise<HttpDisk>;
 
 /** A kind of source. */
 export interface SourceKind {
@@ -104,8 +106,12 @@ const remote = (prefix: string, form: string, about: string, open: Open): Source
 };
 
 /** Kinds that are never written. */
-const object = (prefix: string, form: string, about: string, open: Open): SourceKind => {
-  return { prefix, form, about, fenced: false, open: withReadAhead(open) };
+const object = (prefix: string, form: string, about: string, openDisk: OpenObject): SourceKind => {
+  const open: Open = async (text, options) => {
+    const disk = await openDisk(text, options);
+    return new ReadAheadFilter(new MergeFilter(disk), { isNear: () => disk.isNear });
+  };
+  return { prefix, form, about, fenced: false, open };
 };
 
 export const sourceKinds: readonly SourceKind[] = [

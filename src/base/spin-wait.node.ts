@@ -13,7 +13,8 @@
 
 /**
  * False if FARBUS_NO_EAGER turns off all that trades simplicity or processor time for speed: every
- * spin wait, and the wrapper around sockets (network/eager). Asked when a stream begins.
+ * spin wait, the wrapper around sockets (network/eager), and the HTTP client in
+ * storage/http/direct. Asked when a stream begins.
  */
 export function isEager(): boolean {
   return !process.env['FARBUS_NO_EAGER'];

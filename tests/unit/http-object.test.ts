@@ -50,7 +50,7 @@ it('a read is given up if a server sends a byte now and then, or ends the answer
       for (let at = start; at <= last; at++) {
         await new Promise((resolve) => setTimeout(resolve, 10_000));
         if (reason) throw reason;
-        sink(new Uint8Array(1));
+        sink.take(new Uint8Array(1));
         if (endsEarly) throw new Error('the connection ended');
       }
     };
@@ -73,7 +73,7 @@ it('an outage within a slow read does not count as slowness', async () => {
     if (requests === 1 || away.length === 0) return answer(request);
     away.shift();
     away = away.map(() => performance.now() + 50_000);
-    request.receive(head(...rangeIn(request)))(new Uint8Array(1));
+    request.receive(head(...rangeIn(request))).take(new Uint8Array(1));
     throw new Error('cut');
   };
   const object = await HttpObject.open({ ...options, send, close: async () => undefined }, signal);
@@ -120,7 +120,7 @@ it('memory is not written after its read has failed', async () => {
   const read = object.read(0, buffersOf(bytes), abort.signal);
   abort.abort();
   await expect(read).rejects.toMatchObject({ kind: 'aborted' });
-  sink!(new Uint8Array(512).fill(1));
+  sink!.take(new Uint8Array(512).fill(1));
   expect(bytes.every((byte) => byte === 0)).toBe(true);
 });
 
@@ -171,7 +171,7 @@ it.each([
   ['sends more bytes than it announced', '', 3, /sends more bytes than it announced/],
 ])('an opening whose server %s names the address', async (_name, url, length, why) => {
   const send: Send = async (_url, request) => {
-    request.receive({ ...head(0, 1), url })(new Uint8Array(length));
+    request.receive({ ...head(0, 1), url }).take(new Uint8Array(length));
   };
   const secure = { url: 'https://host/a', shown: 'https://host/a', authorization: undefined };
   const error = await openObject(secure, { send, close: async () => undefined }, {}, undefined).catch(messageOf);
@@ -190,5 +190,5 @@ function head(start: number, last: number): HttpHead {
 
 async function answer(request: HttpRequest): Promise<void> {
   const [start, last] = rangeIn(request);
-  request.receive(head(start, last))(new Uint8Array(last + 1 - start));
+  request.receive(head(start, last)).take(new Uint8Array(last + 1 - start));
 }

@@ -47,6 +47,11 @@ export interface ReadAheadOptions {
    * that saves a copy. Default: {@link BlockDevice.read}.
    */
   readonly load?: ((offset: number, length: number) => Promise<Uint8Array>) | undefined;
+  /**
+   * True while a request to the device costs more than its wait. Reads of a piece or more are then
+   * not read ahead, because the copy would cost more time than it saves. Default: never.
+   */
+  readonly isNear?: () => boolean;
 }
 
 /** Counters, for measurements and tests. */
@@ -66,7 +71,7 @@ interface Piece {
   readonly start: number;
   readonly end: number;
   readonly length: number;
-  /** Empty until it has been read. */
+  /** Empty until it has been read, and once the memory belongs to another piece. */
   bytes: Uint8Array;
   /** Resolves with true if `bytes` has been read, with false if the read failed. Never rejects. */
   ready: Promise<boolean>;
@@ -75,9 +80,13 @@ interface Piece {
   dropped: boolean;
   /** Bytes that readers have received. */
   taken: number;
+  /** Readers that wait for it and will copy from it. */
+  readers: number;
   /** When its request began, in ms of performance.now(). */
   readonly since: number;
 }
+
+const nothing = new Uint8Array(0);
 
 /** Reads ahead of sequential readers, so that they wait for the round trip less often. */
 export class ReadAheadFilter extends Filter {
@@ -90,6 +99,12 @@ export class ReadAheadFilter extends Filter {
   readonly #load: (offset: number, length: number) => Promise<Uint8Array>;
   readonly #closing = new AbortController();
   readonly #inFlight = new Set<Promise<boolean>>();
+  readonly #isNear: () => boolean;
+  /** The memory of pieces is this filter's. */
+  readonly #isReused: boolean;
+  /** Memory of dropped pieces, for new ones. */
+  readonly #spare: Uint8Array[] = [];
+  readonly #maxSpare: number;
   #held = 0;
   #prefetches = 0;
   #served = 0;
@@ -97,6 +112,7 @@ export class ReadAheadFilter extends Filter {
   constructor(next: BlockDevice, options: ReadAheadOptions = {}) {
     super(next);
     const { maxBytes = 32 << 20, maxWindow = 4 << 20, pieceSize = 256 << 10, streams = 8, maxAgeMs = 10_000 } = options;
+    this.#isNear = options.isNear ?? (() => false);
     const { maxTransfer, blockSize } = next.info;
     const powerOfTwo = Number.isInteger(Math.log2(pieceSize));
     if (
@@ -114,6 +130,8 @@ export class ReadAheadFilter extends Filter {
     this.#maxBytes = maxBytes;
     this.#maxAgeMs = maxAgeMs;
     this.#load = options.load ?? ((offset, length) => this.#read(offset, length));
+    this.#isReused = options.load === undefined;
+    this.#maxSpare = maxWindow;
     this.#streams = new ReadStreams(streams, this.#pieceSize, Math.min(maxWindow, maxBytes));
   }
 
@@ -152,7 +170,7 @@ export class ReadAheadFilter extends Filter {
     const stream = this.#streams.note(offset, end);
     const waiting = inParallel(jobs, Infinity);
     // After the wanted data: a device that serves one request at a time must not read ahead first.
-    if (stream) this.#prefetch(stream);
+    if (stream && !(into.length >= this.#pieceSize && this.#isNear())) this.#prefetch(stream);
     await waiting;
   }
 
@@ -171,6 +189,7 @@ export class ReadAheadFilter extends Filter {
     this.#closing.abort();
     await Promise.all(this.#inFlight);
     this.#pieces.clear();
+    this.#spare.length = 0;
     await super.doClose();
   }
 
@@ -196,19 +215,46 @@ export class ReadAheadFilter extends Filter {
     direct: () => Promise<void>,
   ): Promise<void> {
     let there = false;
-    await waitFor(signal, (done) => {
-      void piece.ready.then((ok) => {
-        there = ok;
-        done();
+    piece.readers++;
+    try {
+      await waitFor(signal, (done) => {
+        void piece.ready.then((ok) => {
+          there = ok;
+          done();
+        });
+        return () => undefined;
       });
-      return () => undefined;
-    });
+      if (there) this.#copy(piece, start - piece.start, into);
+    } finally {
+      piece.readers--;
+      this.#keepMemory(piece);
+    }
     if (!there) return direct();
-    const from = start - piece.start;
+  }
+
+  #copy(piece: Piece, from: number, into: Buffers): void {
     into.copyFrom(piece.bytes.subarray(from, from + into.length), 0);
     this.#served += into.length;
     piece.taken += into.length;
     if (piece.taken >= piece.length) this.#drop(Math.floor(piece.start / this.#pieceSize), piece);
+  }
+
+  /** Memory for a piece: fresh memory costs as much time as the bytes that arrive in it. */
+  #memory(length: number): Uint8Array {
+    const spare = length === this.#pieceSize ? this.#spare.pop() : undefined;
+    if (spare) return spare;
+    if (this.#held + this.#spare.length * this.#pieceSize > this.#maxBytes) this.#spare.length = 0;
+    return new Uint8Array(length);
+  }
+
+  /** Keeps the memory of a dropped piece for later ones, when no request and no reader uses it. */
+  #keepMemory(piece: Piece): void {
+    const { bytes } = piece;
+    if (!this.#isReused || !piece.dropped || !piece.settled || piece.readers > 0 || bytes.length !== this.#pieceSize)
+      return;
+    piece.bytes = nothing;
+    const length = (this.#spare.length + 1) * this.#pieceSize;
+    if (length <= this.#maxSpare && this.#held + length <= this.#maxBytes) this.#spare.push(bytes);
   }
 
   /** Begins read-ahead for the parts of a reader's window that are missing. */
@@ -232,11 +278,12 @@ export class ReadAheadFilter extends Filter {
       start,
       end,
       length,
-      bytes: new Uint8Array(0),
+      bytes: nothing,
       ready: Promise.resolve(false),
       settled: false,
       dropped: false,
       taken: 0,
+      readers: 0,
       since: performance.now(),
     };
     this.#held += length;
@@ -258,13 +305,14 @@ export class ReadAheadFilter extends Filter {
       .finally(() => {
         piece.settled = true;
         if (piece.dropped) this.#held -= length;
+        this.#keepMemory(piece);
         this.#inFlight.delete(piece.ready);
       });
     this.#inFlight.add(piece.ready);
   }
 
   async #read(offset: number, length: number): Promise<Uint8Array> {
-    const bytes = new Uint8Array(length);
+    const bytes = this.#memory(length);
     await this.next.read(offset, buffersOf(bytes), { signal: this.#closing.signal });
     return bytes;
   }
@@ -294,7 +342,9 @@ export class ReadAheadFilter extends Filter {
     if (piece.dropped) return;
     piece.dropped = true;
     if (this.#pieces.get(index) === piece) this.#pieces.delete(index);
-    if (piece.settled) this.#held -= piece.length;
+    if (!piece.settled) return;
+    this.#held -= piece.length;
+    this.#keepMemory(piece);
   }
 }
 

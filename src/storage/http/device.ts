@@ -4,7 +4,6 @@
  */
 import { hexOf } from '../../base/hex.js';
 import type { Buffers } from '../../base/buffers.js';
-import { JoinedAbort } from '../../base/abort.js';
 import { BlockBase } from '../../block/base.js';
 import type { BlockInfo, RequestOptions } from '../../block/device.js';
 import { BlockError, closedError } from '../../block/errors.js';
@@ -19,8 +18,6 @@ const rangeSize = 256 << 10;
  * loopback: 1.06 instead of 1.53 ms of processor time for each MiB.
  */
 const nearRangeSize = 1 << 20;
-/** Longest latency of a near server, in ms. */
-const nearMs = 2;
 
 /** How long closing waits for reads in flight, in ms. */
 const closeMs = 4000;
@@ -28,7 +25,7 @@ const closeMs = 4000;
 export class HttpDisk extends BlockBase {
   readonly info: BlockInfo;
   readonly #object: HttpObject;
-  readonly #stop = new AbortController();
+  #isStopped = false;
 
   private constructor(object: HttpObject, identity: string, marks: DiskMarks) {
     super();
@@ -49,7 +46,7 @@ export class HttpDisk extends BlockBase {
 
   /** @throws BlockError if the object cannot be read by ranges */
   static async open(options: HttpObjectOptions, signal?: AbortSignal): Promise<HttpDisk> {
-    const object = await HttpObject.open(options, signal ?? new AbortController().signal);
+    const object = await HttpObject.open(options, signal);
     const { tag, date } = object.version;
     if (tag === undefined && date === undefined) {
       const what = `${options.shown}: the server tells neither an entity tag nor a date of the object`;
@@ -62,22 +59,23 @@ export class HttpDisk extends BlockBase {
     return new HttpDisk(object, `http:${name}`, marks);
   }
 
+  /** True if a request to the server costs more than its wait. */
+  get isNear(): boolean {
+    return this.#object.isNear;
+  }
+
   protected async doRead(offset: number, into: Buffers, { signal }: RequestOptions): Promise<void> {
-    const joined = signal && new JoinedAbort(signal, this.#stop.signal);
-    const ended = joined?.signal ?? this.#stop.signal;
     const jobs: (() => Promise<void>)[] = [];
-    const step = this.#object.latencyMs <= nearMs ? nearRangeSize : rangeSize;
+    const step = this.isNear ? nearRangeSize : rangeSize;
     for (let at = 0; at < into.length; at += step) {
       const part = into.slice(at, Math.min(into.length, at + step));
-      jobs.push(() => this.#object.read(offset + at, part, ended));
+      jobs.push(() => this.#object.read(offset + at, part, signal));
     }
     try {
       await inParallel(jobs);
     } catch (error) {
-      if (this.#stop.signal.aborted) throw closedError();
+      if (this.#isStopped) throw closedError();
       throw error;
-    } finally {
-      joined?.end();
     }
   }
 
@@ -88,7 +86,11 @@ export class HttpDisk extends BlockBase {
   protected async doFlush(): Promise<void> {}
 
   override close(): Promise<void> {
-    const timer = setTimeout(() => this.#stop.abort(), closeMs);
+    const stop = (): void => {
+      this.#isStopped = true;
+      this.#object.stop();
+    };
+    const timer = setTimeout(stop, closeMs);
     return super.close().finally(() => clearTimeout(timer));
   }
 

@@ -15,12 +15,24 @@ export interface HttpHead {
   header(name: string): string | undefined;
 }
 
-/** Takes the parts of a body in their order. Throws to end the transfer. */
-export type BodySink = (part: Uint8Array) => void;
+/** Takes the parts of a body in their order. Its methods throw to end the transfer. */
+export interface BodySink {
+  take(part: Uint8Array): void;
+  /**
+   * The memory for the next bytes of the body, at most `most`, if it is one range that does not
+   * move: a sender that receives there calls `arrived` instead of `take`. It must not write there
+   * after the transfer has ended.
+   */
+  memory?(most: number): Uint8Array | undefined;
+  /** The next `length` bytes are in the memory. */
+  arrived?(length: number): void;
+}
 
 export interface HttpRequest {
   /** Names in lower case. */
   readonly headers: Readonly<Record<string, string>>;
+  /** The request may be sent before the answers of earlier ones, and be answered after them. */
+  readonly mayQueue?: boolean;
   /**
    * Called with the head of the answer, after redirects. Returns where the body goes. Throws to end
    * the transfer; {@link Send} then rejects with this error.

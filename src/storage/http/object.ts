@@ -13,7 +13,7 @@
  *
  * Not here: how a request is sent (send.node.ts, send-fetch.ts; s3/: signatures).
  */
-import { onAbort } from '../../base/abort.js';
+import { JoinedAbort, onAbort } from '../../base/abort.js';
 import { buffersOf, type Buffers } from '../../base/buffers.js';
 import { connectionFailure } from '../../base/connection-failure.js';
 import { ThrottledLogger, type Logger } from '../../base/log.js';
@@ -44,6 +44,10 @@ const leastRate = 1;
 const openMs = 10_000;
 /** Most requests at once; further ones wait. Browsers have six for each server. */
 const mostRequests = 24;
+/** Longest latency of a near server, in ms. */
+const nearMs = 2;
+/** Longest range of a request that may wait behind others, in bytes: longer ones hold others up. */
+const mostQueuedBytes = 64 << 10;
 /** Longest time of a timer in ms: longer ones end at once. */
 const longestTimer = 2 ** 31 - 1;
 
@@ -74,10 +78,14 @@ export class HttpObject {
   readonly #options: HttpObjectOptions;
   readonly #log: ThrottledLogger;
   readonly #waiting: (() => void)[] = [];
+  /** Its abort ends all reads. */
+  readonly #stop = new AbortController();
   #free = mostRequests;
   /** When bytes last arrived, for any read. */
   #heard = 0;
   #latencyMs = Infinity;
+  /** Requests may wait behind others: the answers have fitted so far. */
+  #queues = true;
   /** Where the latest redirects led to. */
   #url: string;
   #version: ObjectVersion | undefined;
@@ -94,7 +102,7 @@ export class HttpObject {
    * takes length and version from the answer.
    * @throws BlockError if there is no such object, or the server cannot serve ranges
    */
-  static async open(options: HttpObjectOptions, signal: AbortSignal): Promise<HttpObject> {
+  static async open(options: HttpObjectOptions, signal: AbortSignal | undefined): Promise<HttpObject> {
     const object = new HttpObject(options);
     // s3rver takes the range 0-0 for the whole object.
     const into = buffersOf(new Uint8Array(2));
@@ -115,12 +123,22 @@ export class HttpObject {
     return this.#latencyMs;
   }
 
+  /** True if a request costs more than its wait. */
+  get isNear(): boolean {
+    return this.#latencyMs <= nearMs;
+  }
+
+  /** Ends all reads. */
+  stop(): void {
+    this.#stop.abort();
+  }
+
   close(): Promise<void> {
     return this.#options.close();
   }
 
   /** Reads a range within the object's length. */
-  async read(start: number, into: Buffers, signal: AbortSignal): Promise<void> {
+  async read(start: number, into: Buffers, signal: AbortSignal | undefined): Promise<void> {
     const ms = this.#options.reconnectSeconds * 1000;
     await this.#read({ start, end: start + into.length }, into, signal, { lostMs: ms, busyMs: ms });
   }
@@ -129,7 +147,7 @@ export class HttpObject {
   async #read(
     { start, end }: ByteRange,
     into: Buffers,
-    signal: AbortSignal,
+    signal: AbortSignal | undefined,
     patience: Patience,
     least = into.length,
   ): Promise<void> {
@@ -159,7 +177,7 @@ export class HttpObject {
         if (transferMs <= 0 && done < least) throw new BlockError('unreachable', this.#about('the server is too slow'));
         pauseMs = 100;
       } catch (error) {
-        if (signal.aborted) throw abortedError(error);
+        if (this.#reasonToEnd(signal)) throw abortedError(error);
         if (!(error instanceof Passing)) throw error;
         if (error instanceof Moved && isMoved) throw new BlockError('io', this.#about(error.message));
         isMoved ||= error instanceof Moved;
@@ -169,16 +187,16 @@ export class HttpObject {
         }
         this.#log.log('warn', 'retry', `${this.#about(error.message)}; trying again`);
         // The server may ask for a longer pause than the user waits for: try once more at the end.
-        await pause(Math.min(Math.max(pauseMs, error.pauseMs), left, longestTimer), signal);
+        await this.#pause(Math.min(Math.max(pauseMs, error.pauseMs), left, longestTimer), signal);
         pauseMs = Math.min(2 * pauseMs, 2000);
       }
     }
   }
 
   /** Sends one request. Resolves with the number of bytes that it brought. */
-  async #request(asked: ByteRange, into: Buffers, parent: AbortSignal, wholeMs: number): Promise<number> {
+  async #request(asked: ByteRange, into: Buffers, signal: AbortSignal | undefined, wholeMs: number): Promise<number> {
     if (this.#changed) throw this.#changed;
-    const silence = new Silence(silenceMs, parent, wholeMs);
+    const silence = new Silence(silenceMs, [signal, this.#stop.signal], wholeMs);
     try {
       return await this.#exchange(asked, into, silence);
     } catch (error) {
@@ -203,25 +221,33 @@ export class HttpObject {
     const asks = performance.now();
     let done = 0;
     let isOver = false;
+    const mayQueue = this.isNear && into.length <= mostQueuedBytes && this.#queues;
     const receive = (head: HttpHead): BodySink => {
       silence.heard();
       this.#latencyMs = Math.min(performance.now() - asks, this.#latencyMs * 1.05);
-      const range = this.#accept(head, asked, from);
+      const range = this.#accept(head, asked, from, mayQueue);
       const length = range.end - range.start;
-      return (part) => {
+      const arrived = (count: number): void => {
+        done += count;
+        this.#heard = silence.heard();
+      };
+      const take = (part: Uint8Array): void => {
         // After a failure the memory belongs to another request.
         if (isOver) return;
         if (done + part.length > length) {
           throw new BlockError('io', this.#about('the server sends more bytes than it announced'));
         }
-        silence.heard();
         into.copyFrom(part, done);
-        done += part.length;
-        this.#heard = performance.now();
+        arrived(part.length);
       };
+      const memory = (most: number): Uint8Array | undefined => {
+        const place = isOver ? undefined : into.slice(done, Math.min(length, done + most)).stable();
+        return place?.length === 1 && place[0]!.length > 0 ? place[0] : undefined;
+      };
+      return { take, memory, arrived };
     };
     try {
-      await this.#options.send(from, { headers, receive, endBy: silence.endBy });
+      await this.#options.send(from, { headers, mayQueue, receive, endBy: silence.endBy });
     } catch (error) {
       if (error instanceof BlockError || done === 0) throw error;
     } finally {
@@ -231,7 +257,7 @@ export class HttpObject {
   }
 
   /** Checks the head of the answer to a request to `from`, and returns the range of its body. */
-  #accept(head: HttpHead, asked: ByteRange, from: string): ByteRange {
+  #accept(head: HttpHead, asked: ByteRange, from: string, mayQueue: boolean): ByteRange {
     const answer = readAnswer(head, asked);
     switch (answer.kind) {
       case 'later':
@@ -244,6 +270,11 @@ export class HttpObject {
         }
         throw new BlockError('io', this.#about(answer.why));
       case 'unfit':
+        if (mayQueue) {
+          // A gateway in between may have mixed up the answers of requests that came together.
+          this.#queues = false;
+          throw new Passing(answer.why);
+        }
         throw new BlockError('io', this.#about(answer.why));
       case 'changed':
         throw this.#change();
@@ -278,17 +309,33 @@ export class HttpObject {
     this.#url = url;
   }
 
+  /** Why a read ends: its own signal has aborted, or all reads are ended. */
+  #reasonToEnd(signal: AbortSignal | undefined): Error | undefined {
+    return [signal, this.#stop.signal].find((one) => one?.aborted)?.reason as Error | undefined;
+  }
+
+  #throwIfEnded(signal: AbortSignal | undefined): void {
+    const reason = this.#reasonToEnd(signal);
+    if (reason) throw reason;
+  }
+
+  async #pause(ms: number, signal: AbortSignal | undefined): Promise<void> {
+    const either = new JoinedAbort(signal, this.#stop.signal);
+    await pause(ms, either.signal);
+    either.end();
+  }
+
   #about(what: string): string {
     return `${this.#options.shown}: ${what}`;
   }
 
   /** Runs `work` when fewer than {@link mostRequests} run: until `until` it waits for that. */
-  async #inTurn<T>(signal: AbortSignal, until: () => number, work: () => Promise<T>): Promise<T> {
-    signal.throwIfAborted();
+  async #inTurn<T>(signal: AbortSignal | undefined, until: () => number, work: () => Promise<T>): Promise<T> {
+    this.#throwIfEnded(signal);
     if (this.#free > 0) this.#free--;
     else await this.#turn(signal, until);
     try {
-      signal.throwIfAborted();
+      this.#throwIfEnded(signal);
       return await work();
     } finally {
       const next = this.#waiting.shift();
@@ -298,11 +345,11 @@ export class HttpObject {
   }
 
   /** Resolves when another request ends and leaves its place. */
-  #turn(signal: AbortSignal, until: () => number): Promise<void> {
+  #turn(signal: AbortSignal | undefined, until: () => number): Promise<void> {
     return new Promise((resolve, reject) => {
       const end = (): void => {
         clearTimeout(timer);
-        unwatch();
+        for (const unwatch of watches) unwatch();
       };
       const begin = (): void => (end(), resolve());
       const leave = (reason: Error): void => {
@@ -316,7 +363,7 @@ export class HttpObject {
         else leave(new Passing('the server does not answer', { isBusy: true }));
       };
       let timer: ReturnType<typeof setTimeout> | undefined;
-      const unwatch = onAbort(signal, () => leave(signal.reason as Error));
+      const watches = [signal, this.#stop.signal].map((one) => onAbort(one, () => leave(one!.reason as Error)));
       this.#waiting.push(begin);
       check();
     });

@@ -8,7 +8,7 @@ import { readFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { errnoOf, failed } from '../../base/errors.js';
-import type { BlockDevice } from '../../block/device.js';
+import type { HttpDisk } from './device.js';
 import { basic, parseHttpLocation, type HttpLocation } from './location.js';
 import { loginFor } from './netrc.js';
 import { openObject, type Authorize, type OpenHttpOptions } from './open.js';
@@ -18,7 +18,7 @@ import { nodeSender } from './send.node.js';
  * Opens an object on an HTTP server.
  * @throws FarbusError if it cannot be read by ranges
  */
-export async function openHttp(text: string, options: OpenHttpOptions = {}): Promise<BlockDevice> {
+export async function openHttp(text: string, options: OpenHttpOptions = {}): Promise<HttpDisk> {
   const location = parseHttpLocation(text);
   const authorization = location.authorization ?? (await authorizationFor(location));
   const authorize: Authorize | undefined = authorization

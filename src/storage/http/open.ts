@@ -5,7 +5,6 @@
  */
 import { FarbusError, messageOf } from '../../base/errors.js';
 import { silent, type Logger } from '../../base/log.js';
-import type { BlockDevice } from '../../block/device.js';
 import { BlockError } from '../../block/errors.js';
 import { HttpDisk } from './device.js';
 import type { Send } from './exchange.js';
@@ -42,7 +41,7 @@ export async function openObject(
   { send: plain, close }: Sender,
   { reconnectSeconds = 60, log = silent, signal }: OpenHttpOptions,
   authorize: Authorize | undefined,
-): Promise<BlockDevice> {
+): Promise<HttpDisk> {
   const send = authorize ? authorized(plain, new URL(url).origin, authorize) : plain;
   try {
     return await HttpDisk.open({ send, url, shown, reconnectSeconds, log, close }, signal);
@@ -58,7 +57,6 @@ export async function openObject(
 function authorized(send: Send, origin: string, authorize: Authorize): Send {
   return async (url, request) => {
     if (new URL(url).origin !== origin) return await send(url, request);
-    const { receive, endBy } = request;
-    return await send(url, { headers: await authorize(url, request.headers), receive, endBy });
+    return await send(url, { ...request, headers: await authorize(url, request.headers) });
   };
 }

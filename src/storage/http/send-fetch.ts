@@ -18,7 +18,7 @@ export function fetchSender(credentials: RequestCredentials): Send {
       const { status, body, headers: found } = answer;
       const sink = receive({ url: answer.url, status, header: (name) => found.get(name) ?? undefined });
       const reader = body?.getReader();
-      for (let part = await reader?.read(); part && !part.done; part = await reader!.read()) sink(part.value);
+      for (let part = await reader?.read(); part && !part.done; part = await reader!.read()) sink.take(part.value);
     } catch (error) {
       ending.abort(error);
       throw error;

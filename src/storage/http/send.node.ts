@@ -1,6 +1,10 @@
 /**
- * Sends requests on Node, by undici: connections that stay open, proxies as in curl (http_proxy,
+ * Sends requests on Node, over connections that stay open: proxies as in curl (http_proxy,
  * https_proxy, all_proxy, no_proxy), and the certificate authorities of trust.node.ts.
+ *
+ * Where there is no proxy, a small client of our own sends the requests (direct/), at a fraction of
+ * undici's processor time (bench/http.mjs). undici sends all others: through proxies, and to
+ * servers whose answers that client does not know. FARBUS_NO_EAGER leaves all to undici.
  *
  * Each address has its own way, also one that a redirect leads to: its proxy, and, if it is https,
  * the authorities. As in curl, a proxy gets requests for http addresses with the whole URL
@@ -11,6 +15,9 @@ import { getProxyForUrl } from 'proxy-from-env';
 import type { Dispatcher } from 'undici';
 import { connectionFailure } from '../../base/connection-failure.js';
 import { errnoOf, FarbusError, messageOf } from '../../base/errors.js';
+import { isEager } from '../../base/spin-wait.node.js';
+import type { AnswerHead } from './direct/head.node.js';
+import { Pool, socketsTo } from './direct/pool.node.js';
 import { HttpRefusal, type BodySink, type HttpHead, type HttpRequest, type Send } from './exchange.js';
 import { parseHttpLocation, shownUrl, type HttpLocation } from './location.js';
 import { trustedAuthorities } from './trust.node.js';
@@ -29,14 +36,17 @@ interface Way {
   readonly proxy: HttpLocation | undefined;
   /** The proxy gets the request itself instead of a tunnel. */
   readonly isForwarded: boolean;
+  /** Sends plain requests faster than undici, until the server answers in an unusual way. */
+  direct: Pool | undefined;
 }
 
 /** How requests are sent from this process, and how their connections are closed. */
 export async function nodeSender(first: string): Promise<{ send: Send; close: () => Promise<void> }> {
   // A wrong variable ends the opening at once.
   proxyFor(new URL(first));
-  const { Agent, Pool, ProxyAgent } = await import('undici');
+  const { Agent, Pool: UndiciPool, ProxyAgent } = await import('undici');
   const dispatchers = new Map<string, Dispatcher>();
+  const pools = new Set<Pool>();
   let context: SecureContext | undefined;
 
   const ways = new Map<string, Promise<Way>>();
@@ -45,13 +55,18 @@ export async function nodeSender(first: string): Promise<{ send: Send; close: ()
     let way = ways.get(url.origin);
     if (!way) {
       // A server can redirect each request to another host.
-      if (ways.size >= mostWays) ways.clear();
+      if (ways.size >= mostWays) forgetWays();
       way = findWay(url);
       ways.set(url.origin, way);
       // Certificate authorities that cannot be read now may be readable later.
       way.catch(() => ways.delete(url.origin));
     }
     return way;
+  };
+
+  const forgetWays = (): void => {
+    ways.clear();
+    for (const pool of pools) if (pool.isEmpty) pools.delete(pool);
   };
 
   const findWay = async (url: URL): Promise<Way> => {
@@ -73,16 +88,36 @@ export async function nodeSender(first: string): Promise<{ send: Send; close: ()
               ...(tunnel.authorization !== undefined && { token: tunnel.authorization }),
               requestTls: connect,
               proxyTls: connect,
-              clientFactory: (origin, options) => checkingTunnels(new Pool(origin, options), tunnel),
+              clientFactory: (origin, options) => checkingTunnels(new UndiciPool(origin, options), tunnel),
             });
       dispatchers.set(key, dispatcher);
     }
-    return { dispatcher, proxy, isForwarded };
+    const direct = proxy || !isEager() ? undefined : new Pool(url, socketsTo(url, context));
+    if (direct) pools.add(direct);
+    return { dispatcher, proxy, isForwarded, direct };
   };
 
   /** Sends one request. Resolves with the address that the answer redirects to. */
-  const exchange = async (url: URL, { headers, receive, endBy }: HttpRequest): Promise<URL | undefined> => {
-    const { dispatcher, proxy, isForwarded } = await wayTo(url);
+  const exchange = async (
+    url: URL,
+    { headers, mayQueue = false, receive, endBy }: HttpRequest,
+  ): Promise<URL | undefined> => {
+    const way = await wayTo(url);
+    const { dispatcher, proxy, isForwarded } = way;
+    if (way.direct) {
+      let redirect: URL | undefined;
+      const begin = (head: AnswerHead): BodySink | undefined => {
+        const found = { url: url.href, status: head.status, header: head.header };
+        redirect = redirectOf(found, url);
+        return redirect ? undefined : receive(found);
+      };
+      const request = { path: url.pathname + url.search, headers, mayQueue, begin, endBy };
+      const isDone = await way.direct.exchange(request).catch((error) => {
+        throw lasting(error, proxy);
+      });
+      if (isDone) return redirect;
+      way.direct = undefined;
+    }
     const { origin } = isForwarded ? new URL(proxy!.url) : url;
     const path = (isForwarded ? url.origin : '') + url.pathname + url.search;
     const sent = isForwarded ? { ...headers, host: url.host, ...proxyLogin(proxy!) } : { ...headers };
@@ -98,8 +133,12 @@ export async function nodeSender(first: string): Promise<{ send: Send; close: ()
     });
   };
 
+  /** The latest address, which most requests are for. */
+  let parsed: { readonly address: string; readonly url: URL } | undefined;
+
   const send: Send = async (address, request) => {
-    let [to, headers] = [new URL(address), request.headers];
+    if (parsed?.address !== address) parsed = { address, url: new URL(address) };
+    let [to, headers] = [parsed.url, request.headers];
     for (let redirects = 0; redirects <= mostRedirects; redirects++) {
       const next = await exchange(to, { ...request, headers });
       if (next === undefined) return;
@@ -109,6 +148,7 @@ export async function nodeSender(first: string): Promise<{ send: Send; close: ()
     throw new HttpRefusal(`it redirects more than ${mostRedirects} times: check the address`);
   };
   const close = async (): Promise<void> => {
+    for (const pool of pools) pool.close();
     await Promise.all([...dispatchers.values()].map((one) => one.destroy()));
   };
   return { send, close };
@@ -208,7 +248,7 @@ class Handler implements Dispatcher.DispatchHandlers {
     };
     try {
       const found = this.#options.begin({ url: this.#options.url, status, header });
-      if (typeof found === 'function') this.#sink = found;
+      if (!(found instanceof URL)) this.#sink = found;
       else {
         // The body of a redirect is not needed.
         this.#isOver = true;
@@ -224,7 +264,7 @@ class Handler implements Dispatcher.DispatchHandlers {
   onData(part: Buffer): boolean {
     if (this.#isOver) return true;
     try {
-      this.#sink?.(part);
+      this.#sink?.take(part);
     } catch (error) {
       this.end(error);
     }

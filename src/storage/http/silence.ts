@@ -3,7 +3,7 @@ import { onAbort } from '../../base/abort.js';
 
 export class Silence {
   readonly #ms: number;
-  readonly #unwatch: () => void;
+  readonly #unwatch: readonly (() => void)[];
   /** When the transfer ends at the latest, in ms of performance.now(). */
   readonly #last: number;
   #heardAt = performance.now();
@@ -14,14 +14,15 @@ export class Silence {
 
   /**
    * @param ms longest silence in ms
-   * @param parent signal whose abort also ends the transfer
+   * @param parents signals whose abort also ends the transfer
    * @param wholeMs longest time of the transfer in ms
    */
-  constructor(ms: number, parent: AbortSignal, wholeMs: number) {
+  constructor(ms: number, parents: readonly (AbortSignal | undefined)[], wholeMs: number) {
     this.#ms = ms;
     this.#last = this.#heardAt + wholeMs;
-    this.#unwatch = onAbort(parent, () => this.#over(parent.reason as Error));
-    if (parent.aborted) this.#over(parent.reason as Error);
+    this.#unwatch = parents.map((one) => onAbort(one, () => this.#over(one!.reason as Error)));
+    const aborted = parents.find((one) => one?.aborted);
+    if (aborted) this.#over(aborted.reason as Error);
     else this.#wait();
   }
 
@@ -30,10 +31,10 @@ export class Silence {
     return this.#passed;
   }
 
-  /** The other side said something: the time begins anew. */
-  readonly heard = (): void => {
-    this.#heardAt = performance.now();
-  };
+  /** The other side said something: the time begins anew. Returns performance.now(). */
+  heard(): number {
+    return (this.#heardAt = performance.now());
+  }
 
   /** Takes the function that ends the transfer. Calls it at once if the transfer is over. */
   readonly endBy = (end: (reason: Error) => void): void => {
@@ -43,7 +44,7 @@ export class Silence {
 
   end(): void {
     clearTimeout(this.#timer);
-    this.#unwatch();
+    for (const unwatch of this.#unwatch) unwatch();
   }
 
   /** Checks when the time may be over, not at each part: a timer costs more than a part. */

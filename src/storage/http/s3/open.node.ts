@@ -5,13 +5,13 @@
 import { AwsV4Signer } from 'aws4fetch';
 import { usageError } from '../../../base/errors.js';
 import { visible } from '../../../base/printable.js';
-import type { BlockDevice } from '../../../block/device.js';
+import type { HttpDisk } from '../device.js';
 import { openObject, type Authorize, type OpenHttpOptions } from '../open.js';
 import { nodeSender } from '../send.node.js';
 import { s3Settings, type S3Settings } from './settings.node.js';
 
 /** @throws FarbusError if the object cannot be read */
-export async function openS3(text: string, options: OpenHttpOptions = {}): Promise<BlockDevice> {
+export async function openS3(text: string, options: OpenHttpOptions = {}): Promise<HttpDisk> {
   const [, bucket, key] = /^s3:\/\/([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])\/([^?#]+)$/s.exec(text) ?? [];
   if (bucket === undefined || key === undefined) throw usageError(`${visible(text)}: expected s3://BUCKET/KEY`);
   const settings = await s3Settings(process.env);
