@@ -1,4 +1,5 @@
 /** The recent output of a computer's console, and the watchers that get what follows. */
+import { FarbusError } from './errors.js';
 import { nextIteration } from './event-loop.js';
 
 /** Bytes of recent output that are kept for a new watcher. */
@@ -11,7 +12,15 @@ export interface ConsoleWatcher {
   over(): void;
 }
 
+/** A user who types at the console. */
+interface ConsoleUser {
+  /** The reason that another user is told. */
+  readonly refusal: string;
+  readonly alone: boolean;
+}
+
 export class ConsoleFeed {
+  readonly #users = new Set<ConsoleUser>();
   readonly #watchers = new Set<ConsoleWatcher>();
   #backlog = new Uint8Array(0);
   #over = false;
@@ -23,6 +32,20 @@ export class ConsoleFeed {
     all.set(bytes, this.#backlog.length);
     this.#backlog = all.length > backlogSize ? all.slice(-backlogSize) : all;
     for (const watcher of this.#watchers) watcher.receive(bytes);
+  }
+
+  /**
+   * Registers a user who types at the console. Returns a function that ends this.
+   * @param refusal the reason that another user is told
+   * @param alone true if no other user may type meanwhile
+   * @throws FarbusError of the kind `taken`
+   */
+  use(refusal: string, alone: boolean): () => void {
+    const other = [...this.#users].find((one) => alone || one.alone);
+    if (other) throw new FarbusError(other.refusal, { kind: 'taken' });
+    const user: ConsoleUser = { refusal, alone };
+    this.#users.add(user);
+    return () => this.#users.delete(user);
   }
 
   /** The computer has ended. */

@@ -5,6 +5,7 @@ import { withoutSecrets } from '../base/web-address.js';
 import { BlockError } from '../block/errors.js';
 import { commandNames, loadCommand, loadCommands } from './commands/registry.js';
 import { exitStatus } from './exit-status.js';
+import { splitCommand } from './options.js';
 import { noSuchCommand } from './no-such-command.js';
 import type { Command } from './table.js';
 import { finish, processIo, type CliIo } from './ui/io.js';
@@ -43,7 +44,7 @@ async function command(args: readonly string[], io: CliIo): Promise<number> {
     }
     const found = await loadCommand(name);
     if (!found) throw noSuchCommand(name, commandNames);
-    const own = rest.includes('--') ? rest.slice(0, rest.indexOf('--')) : rest;
+    const { own } = splitCommand({ runs: 'after-dashes', ...found }, rest);
     const short = own.includes('-h');
     if (!short && !own.includes('--help')) return await found.run(rest, io, { commands: loadCommands });
     io.stdout.write(await helpOf(found, short));

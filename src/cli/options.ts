@@ -14,7 +14,7 @@ interface Syntax<O extends Options> {
   readonly name: string;
   readonly options: O;
   readonly operands?: unknown;
-  readonly runs?: true;
+  readonly runs?: 'after-dashes' | 'after-operand' | undefined;
 }
 
 /**
@@ -23,7 +23,8 @@ interface Syntax<O extends Options> {
  */
 export function parseOptions<const O extends Options>(table: Syntax<O>, args: readonly string[]): Given<O> {
   const { name, options } = table;
-  const { own, command } = table.runs ? splitCommand(args) : { own: args, command: undefined };
+  const { own, command } = splitCommand(table, args);
+  if (command?.length === 0) throw usageError('there is no COMMAND after --: give one, or leave -- out');
   const joined = joinValues(name, own, options);
   checkKnown(name, joined, options);
   let parsed;
@@ -68,13 +69,31 @@ function configOf(options: Options): NonNullable<ParseArgsConfig['options']> {
   );
 }
 
-/** Splits the arguments at the first `--`. */
-function splitCommand(args: readonly string[]): { own: readonly string[]; command: readonly string[] | undefined } {
+/** Splits the arguments into the command's own and those of the command that it runs. */
+export function splitCommand(
+  { runs, options }: Pick<Syntax<Options>, 'runs' | 'options'>,
+  args: readonly string[],
+): { own: readonly string[]; command: readonly string[] | undefined } {
+  if (runs === 'after-operand') {
+    const from = firstOperand(args, options) + 1;
+    if (from >= args.length) return { own: args, command: undefined };
+    const command = args.slice(from);
+    return { own: args.slice(0, from), command: command[0] === '--' ? command.slice(1) : command };
+  }
   const at = args.indexOf('--');
-  if (at < 0) return { own: args, command: undefined };
-  const command = args.slice(at + 1);
-  if (command.length === 0) throw usageError('there is no COMMAND after --: give one, or leave -- out');
-  return { own: args.slice(0, at), command };
+  if (at < 0 || runs === undefined) return { own: args, command: undefined };
+  return { own: args.slice(0, at), command: args.slice(at + 1) };
+}
+
+/** The index of the first argument that is neither an option nor its value. */
+function firstOperand(args: readonly string[], options: Options): number {
+  for (let at = 0; at < args.length; at++) {
+    const arg = args[at]!;
+    if (!arg.startsWith('-')) return at;
+    const named = Object.entries(options).find(([name, { short }]) => arg === `--${name}` || arg === `-${short ?? ''}`);
+    if (named?.[1].value !== undefined && named[1].alone === undefined) at++;
+  }
+  return args.length;
 }
 
 interface OptionToken {

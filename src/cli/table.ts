@@ -55,7 +55,7 @@ export interface Given<O extends Options> {
   readonly values: Values<O>;
   /** The words that are no options. */
   readonly operands: readonly string[];
-  /** The words after `--` of a command that `runs` another one; undefined without `--`. */
+  /** The words of the command that it `runs`; undefined if there are none. */
   readonly command: readonly string[] | undefined;
   /** The arguments as they were given, after the command's name. */
   readonly args: readonly string[];
@@ -88,8 +88,8 @@ interface Description {
   readonly pages: readonly [string, ...string[]];
   /** Completes operands. Absent: the command takes none. */
   readonly operands?: Completes;
-  /** It runs the command that follows `--`. */
-  readonly runs?: true;
+  /** It runs another command: the words after `--`, or after its first operand. */
+  readonly runs?: 'after-dashes' | 'after-operand';
 }
 
 /** A command's table, as its file writes it. */

@@ -42,6 +42,13 @@ export interface ShellOptions {
   readonly onOutput: (bytes: Uint8Array) => void;
   /** The command's standard input. Default: empty, so the command reads end-of-file immediately. */
   readonly input?: AsyncIterable<Uint8Array> | undefined;
+  /** Called when the shell has answered for the first time, before the command begins. */
+  readonly onReady?: (() => void) | undefined;
+  /**
+   * If true, the terminal has its settings back at the end, for people who type there afterwards.
+   * Default false.
+   */
+  readonly restores?: boolean | undefined;
   /** Gives up waiting: the promise rejects with the signal's reason. The command itself goes on. */
   readonly signal?: AbortSignal | undefined;
 }
@@ -82,12 +89,18 @@ export class GuestShell {
         return await execution.run(command);
       } finally {
         execution.close();
+        // After close: the settings come back even if the signal has aborted.
+        if (options.restores) void this.#port.send(`${restoreLine}\n`);
       }
     });
     this.#last = run.catch(() => undefined);
     return run;
   }
 }
+
+/** Shell commands: keep the terminal's settings, unless an earlier command has; set them again. */
+const keepLine = '_t=${_t:-$(stty -g 2>/dev/null)};';
+const restoreLine = '[ -n "$_t" ] && stty "$_t";unset _t _f';
 
 interface Marker {
   readonly kind: string;
@@ -136,10 +149,12 @@ class Execution {
    * changes output.
    */
   async #ask(): Promise<void> {
+    const keep = this.#options.restores ? keepLine : '';
     for (;;) {
-      await this.#send(`stty -echo -opost 2>/dev/null;${this.#print('ready')}`);
-      if (await this.#next(askEvery)) return;
+      await this.#send(`${keep}stty -echo -opost 2>/dev/null;${this.#print('ready')}`);
+      if (await this.#next(askEvery)) break;
     }
+    this.#options.onReady?.();
   }
 
   async #withoutInput(last: string): Promise<number> {

@@ -97,9 +97,21 @@ describe('an option by its table', () => {
   });
 
   it('ends where the command to run begins', () => {
-    const table = { name: 'x', options, operands: [], runs: true } as const;
+    const table = { name: 'x', options, operands: [], runs: 'after-dashes' } as const;
     expect(parseOptions(table, ['a', '--', 'b', '--all'])).toMatchObject({ operands: ['a'], command: ['b', '--all'] });
     expect(() => parseOptions(table, ['a', '--'])).toThrow('there is no COMMAND after --');
+  });
+
+  it('ends at the first operand of a command that runs the words behind it', () => {
+    const table = { name: 'x', options, operands: [], runs: 'after-operand' } as const;
+    const words = ['--jobs', '3', '--all', '--trace', 'a', 'b', '--all', '--', 'c'];
+    expect(parseOptions(table, words)).toMatchObject({
+      values: { jobs: '3', all: true, trace: '' },
+      operands: ['a'],
+      command: ['b', '--all', '--', 'c'],
+    });
+    expect(parseOptions(table, ['a', '--', 'b'])).toMatchObject({ operands: ['a'], command: ['b'] });
+    expect(parseOptions(table, ['a']).command).toBeUndefined();
   });
 });
 

@@ -66,7 +66,7 @@ export interface Controlled {
 export function computerHandler(parts: Controlled, console: ConsoleFeed): ControlHandler {
   return async (request, work) => {
     if (request.command !== 'console') return answerComputer(request, parts, work);
-    return consoleStream(console, (bytes) => void parts.computer.sendSerial(bytes));
+    return consoleStream(console, (bytes) => void parts.computer.sendSerial(bytes), request['alone'] === true);
   };
 }
 

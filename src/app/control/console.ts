@@ -5,9 +5,24 @@ import { ControlStream } from './server.js';
 /** Maximum bytes buffered for a slow reader; further output is dropped. */
 const maxPending = 1 << 20;
 
-/** The result of `console`: the socket carries the console's output, and input for `send`. */
-export function consoleStream(feed: Pick<ConsoleFeed, 'watch'>, send: (bytes: Uint8Array) => void): ControlStream {
+/** Reasons that another user of a console is told. */
+const terminal = 'another terminal uses this console (farbus console, or the console page): leave it there first';
+const command = 'a command of farbus exec runs on this console: try again when it has ended';
+
+/**
+ * The result of `console`: the socket carries the console's output, and input for `send`.
+ * @param alone true for a command, which no other input may disturb
+ * @throws FarbusError if another user has the console
+ */
+export function consoleStream(
+  feed: Pick<ConsoleFeed, 'watch' | 'use'>,
+  send: (bytes: Uint8Array) => void,
+  alone = false,
+): ControlStream {
+  const leave = feed.use(alone ? command : terminal, alone);
   return new ControlStream((socket, rest) => {
+    if (socket.destroyed) return leave();
+    socket.on('close', leave);
     const stop = feed.watch({
       receive: (bytes) => {
         if (socket.writableLength < maxPending) socket.write(bytes);

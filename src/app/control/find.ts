@@ -87,6 +87,17 @@ export async function findOfKind(
   return found.process;
 }
 
+/** The named computer, of `farbus run` or of a site: it has a console. */
+export async function findConsole(name: string, env: NodeJS.ProcessEnv): Promise<Named> {
+  const found = await findNamed(name, env);
+  const { process, computer } = found;
+  if (process.kind === 'site' && computer === undefined) {
+    throw wrongKind(found, 'name one of its computers, which farbus ps shows');
+  }
+  if (process.kind === 'serve' || process.kind === 'attach') throw wrongKind(found, 'it has no console');
+  return found;
+}
+
 export interface Described {
   readonly process: Registered;
   readonly description: Description;

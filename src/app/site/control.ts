@@ -18,7 +18,7 @@ export interface SiteStatus {
 
 /**
  * Handles control commands: `status`; `lease {device, to}`, which moves a lease; `console
- * {computer}`, a stream; `computer {computer, request}`, a request to a computer
+ * {computer, alone}`, a stream; `computer {computer, request}`, a request to a computer
  * (app/computer/control); `stop-computer {computer}`; `restart-computer {computer}`; and `down`,
  * which ends the site.
  */
@@ -55,7 +55,8 @@ export function siteHandler(supervisor: Supervisor, logs: string, down: () => Pr
       }
       case 'console': {
         const computer = String(request['computer']);
-        return consoleStream(supervisor.console(computer), (bytes) => supervisor.input(computer, bytes));
+        const send = (bytes: Uint8Array): void => supervisor.input(computer, bytes);
+        return consoleStream(supervisor.console(computer), send, request['alone'] === true);
       }
       default:
         throw new FarbusError(`there is no command ${JSON.stringify(request.command).slice(0, 100)}`);

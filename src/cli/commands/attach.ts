@@ -69,7 +69,7 @@ export const command = defineCommand({
   ],
   pages: ['attach', 'filters'],
   operands: 'source',
-  runs: true,
+  runs: 'after-dashes',
   run,
 });
 

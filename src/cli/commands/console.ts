@@ -6,7 +6,7 @@ import type { CliIo } from '../ui/io.js';
 import { defineCommand } from '../command.js';
 import type { Given, Options } from '../table.js';
 import { onSignals } from '../ui/signals.js';
-import { findNamed, wrongKind } from '../../app/control/find.js';
+import { findConsole } from '../../app/control/find.js';
 import { siteStatus, statusLine } from '../../app/site/site.js';
 import { attachTerminal } from '../ui/terminal.js';
 
@@ -36,12 +36,8 @@ const quietMs = 2000;
 async function run({ values, operands }: Given<typeof options>, io: CliIo): Promise<number> {
   const [name, ...more] = operands;
   if (name === undefined || more.length > 0) throw usageError('farbus console COMPUTER: name one computer');
-  const found = await findNamed(values.site === undefined ? name : `${values.site}/${name}`, io.env);
-  const { process: of, computer } = found;
-  if (of.kind === 'site' && computer === undefined) {
-    throw wrongKind(found, 'name one of its computers, which farbus ps shows');
-  }
-  if (of.kind === 'serve' || of.kind === 'attach') throw wrongKind(found, 'it has no console');
+  const full = values.site === undefined ? name : `${values.site}/${name}`;
+  const { process: of, computer } = await findConsole(full, io.env);
   const { path } = of;
   const signals = onSignals();
   const { signal } = signals;

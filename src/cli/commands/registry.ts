@@ -15,6 +15,7 @@ const registry = {
   info: () => import('./info.js'),
   up: () => import('./up.js'),
   down: () => import('./down.js'),
+  exec: () => import('./exec.js'),
   console: () => import('./console.js'),
   screenshot: () => import('./screenshot.js'),
   type: () => import('./type.js'),

@@ -5,7 +5,7 @@
 import { existsSync } from 'node:fs';
 import { JoinedAbort, untilAbort } from '../../base/abort.js';
 import { Deadline } from '../../base/deadline.js';
-import { FarbusError } from '../../base/errors.js';
+import { FarbusError, usageError } from '../../base/errors.js';
 import type { Logger } from '../../base/log.js';
 import type { ClientComputer } from '../../computer/client.js';
 import { GuestEnded } from '../../computer/guest-end.js';
@@ -43,7 +43,7 @@ export interface ExecOptions {
 /** @throws FarbusError if the command is too long for the guest */
 export function checkCommand(command: string): void {
   const { length } = new TextEncoder().encode(command);
-  if (length >= maxCommand) throw new FarbusError(`--exec: a command of ${length} bytes is too long`, { exitCode: 2 });
+  if (length >= maxCommand) throw usageError(`a command of ${length} bytes is too long for the guest: shorten it`);
 }
 
 /**

@@ -273,6 +273,7 @@ async function run({ values: onLine, given, operands, args }: Given<typeof optio
     const feed = new ConsoleFeed();
     computer.onSerial(collectBytes((bytes) => feed.add(bytes)));
     void computer.ended.then(() => feed.end());
+    if (!io.detached) feed.use(consoleInUse(values), false);
     const { name } = enrolled;
     const saveSnapshot = () => saveRunning(computer, guest, memory, snapshotFile(io.env, name));
     const handler = computerHandler({ computer, media, saveSnapshot, usesScreen: values.bios }, feed);
@@ -301,6 +302,12 @@ async function run({ values: onLine, given, operands, args }: Given<typeof optio
     for (const close of closing.reverse()) await close();
     signals.stop();
   }
+}
+
+/** The reason for which `farbus exec` is refused in a computer that has a terminal. */
+function consoleInUse({ exec }: RunValues): string {
+  if (exec !== undefined) return 'farbus run --exec uses the console of this computer: wait for its end';
+  return 'the console is the terminal of farbus run: type there, or start the computer with --detach';
 }
 
 /** The computer for `farbus ps`. */
