@@ -1,4 +1,4 @@
-/** The suite of BlockDevice on stores and overlays in the OPFS, in a worker of Chromium. */
+/** The suite of BlockDevice on stores, overlays and caches in the OPFS, in a worker of Chromium. */
 import { beforeAll, afterAll, expect, it } from 'vitest';
 import { openBrowser } from '../support/chromium.js';
 import { Pages } from '../support/tab-pages.js';
@@ -7,14 +7,21 @@ let pages: Pages;
 
 /** Runs the suite on each kind of device, and tells the page which tests have failed. */
 const worker = `
-  import { OpfsStore, openOpfsOverlay } from '/dist/api/browser.js';
+  import { OpfsStore, openOpfsCache, openOpfsOverlay } from '/dist/api/browser.js';
   import { conformance } from '/dist/api/conformance.js';
   import { MemoryDevice } from '/dist/api/index.js';
   const size = (20 << 20) + 4096;
   let number = 0;
+  /** An overlay of a read-only disk with a cache, as a drive of a computer has them. */
+  const cached = async (name) => {
+    const far = new MemoryDevice(4 << 20, { readOnly: true });
+    const cache = await openOpfsCache(far, name, { version: async () => 'v1', cacheSize: 256 << 10 });
+    return openOpfsOverlay(cache, name);
+  };
   const kinds = {
     store: async () => ({ device: await OpfsStore.open('cache', 'store', size) }),
     overlay: async () => ({ device: await openOpfsOverlay(new MemoryDevice(4 << 20), 'overlay' + number++) }),
+    cache: async () => ({ device: await cached('cache' + number++) }),
   };
   const failed = [];
   let count = 0;
@@ -34,7 +41,7 @@ beforeAll(async () => {
 
 afterAll(() => pages?.close());
 
-it('stores and overlays in the OPFS pass the suite', async () => {
+it('stores, overlays and caches in the OPFS pass the suite', async () => {
   const browser = await openBrowser();
   const page = await browser.newPage();
   await page.goto(`${pages.origin}/unbundled`);
@@ -47,5 +54,5 @@ it('stores and overlays in the OPFS pass the suite', async () => {
       }),
   );
   expect(result.failed).toEqual([]);
-  expect(result.count).toBeGreaterThan(40);
+  expect(result.count).toBeGreaterThan(60);
 }, 240_000);

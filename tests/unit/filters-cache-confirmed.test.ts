@@ -6,12 +6,13 @@ import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import type { BlockDevice } from '../../src/block/device.js';
 import { BlockError } from '../../src/block/errors.js';
 import type { CacheFilter } from '../../src/block/filters/cache.js';
-import { layoutOfCache, openCache } from '../../src/block/filters/cache-store.js';
+import { layoutOfCache, openCache, type CacheOptions } from '../../src/block/filters/cache-store.js';
 import { CacheVersion } from '../../src/block/filters/cache-version.js';
 import { FaultFilter } from '../../src/block/filters/fault.js';
 import { TraceFilter } from '../../src/block/filters/trace.js';
 import { Random } from '../../src/conformance/random.js';
 import { expectBytes, readBytes } from '../../src/conformance/subject.js';
+import { identifyDisk } from '../../src/probe/disk-identity.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
 import { CrashStore } from '../support/crash-store.js';
 
@@ -44,7 +45,7 @@ class Far {
 
 const stops: string[] = [];
 
-async function visit(far: Far, store: BlockDevice, options = large): Promise<CacheFilter> {
+async function visit(far: Far, store: BlockDevice, options: CacheOptions = large): Promise<CacheFilter> {
   const version = await CacheVersion.open(() => far.answer());
   const confirmed = { version: version!, onStop: (why: string) => stops.push(why) };
   return openCache(far.open(), store, { ...options, confirmed });
@@ -96,6 +97,26 @@ describe('a confirmed cache', () => {
     await expectBytes(second, 0, far.content);
     expect(second.counts.hitBytes).toBe(0);
     await second.close();
+  });
+
+  test('starts empty if the mark is the same, but samples of the disk are not: the server is wrong', async () => {
+    const [far, content] = [new Far(), new Uint8Array(layoutOfCache(new Far().open(), large).storeSize)];
+    const identified = async (): Promise<CacheFilter> => {
+      const identity = await identifyDisk(far.open());
+      return visit(far, storeOf(content), { ...large, identify: () => Promise.resolve(identity) });
+    };
+    const first = await identified();
+    await readBytes(first, 0, size);
+    await first.close();
+    const second = await identified();
+    await expectBytes(second, 0, far.content);
+    expect(second.counts.missBytes).toBe(0);
+    await second.close();
+    far.change('v1');
+    const third = await identified();
+    await expectBytes(third, 0, far.content);
+    expect(third.counts.hitBytes).toBe(0);
+    await third.close();
   });
 
   test('is not made without a mark, nor for a disk that can be written', async () => {

@@ -40,6 +40,8 @@ export interface CacheCounts {
   readonly storeErrors: number;
   /** Number of blocks that are held. */
   readonly held: number;
+  /** How often it was sealed: its blocks of that time are there after a sudden end. */
+  readonly seals: number;
 }
 
 /** The parts that keep a cache for the next time. */
@@ -69,6 +71,7 @@ export class CacheFilter extends Filter {
   #hitBytes = 0;
   #missBytes = 0;
   #storeErrors = 0;
+  #seals = 0;
   #written = false;
   #stopped = false;
   /** Blocks were added since the last seal. */
@@ -96,7 +99,7 @@ export class CacheFilter extends Filter {
   /** Counts since the cache was opened. */
   get counts(): CacheCounts {
     const [hitBytes, missBytes, storeErrors] = [this.#hitBytes, this.#missBytes, this.#storeErrors];
-    return { hitBytes, missBytes, storeErrors, held: this.#slots.held };
+    return { hitBytes, missBytes, storeErrors, held: this.#slots.held, seals: this.#seals };
   }
 
   /** Limits requests to `fillSize`, the memory of one fill. */
@@ -194,7 +197,8 @@ export class CacheFilter extends Filter {
     try {
       done = await seal.seal(name);
     } finally {
-      if (!done) this.#unsealed = true;
+      if (done) this.#seals++;
+      else this.#unsealed = true;
     }
   }
 
