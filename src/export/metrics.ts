@@ -2,6 +2,7 @@
 import { visible } from '../base/printable.js';
 import { latencyBounds } from './meter.js';
 import type { Exports, Offered } from './exports.js';
+import type { RateSampler } from './rates.js';
 
 /** The server of the exports, as far as its metrics go. */
 export interface MeteredServer {
@@ -14,9 +15,14 @@ export interface MeteredServer {
 
 /**
  * The text that a scrape returns.
+ * @param rates the present rates of the exports
  * @param process metrics of this process: values in their base units by metric name
  */
-export function metricsText(server: MeteredServer, process: Readonly<Record<string, number>> = {}): string {
+export function metricsText(
+  server: MeteredServer,
+  rates: RateSampler,
+  process: Readonly<Record<string, number>> = {},
+): string {
   const lines: string[] = [];
   const metric = (name: string, type: string, help: string, samples: Iterable<readonly [string, number]>): void => {
     lines.push(`# HELP ${name} ${help}`, `# TYPE ${name} ${type}`);
@@ -69,6 +75,24 @@ export function metricsText(server: MeteredServer, process: Readonly<Record<stri
     'counter',
     'Bytes of writes that succeeded.',
     by(({ counters }) => counters.bytesWritten),
+  );
+  metric(
+    'farbus_requests_per_second',
+    'gauge',
+    'Requests per second, over the last seconds.',
+    by(({ counters }) => rates.of(counters).requests),
+  );
+  metric(
+    'farbus_read_bytes_per_second',
+    'gauge',
+    'Bytes read per second, over the last seconds.',
+    by(({ counters }) => rates.of(counters).bytesRead),
+  );
+  metric(
+    'farbus_written_bytes_per_second',
+    'gauge',
+    'Bytes written per second, over the last seconds.',
+    by(({ counters }) => rates.of(counters).bytesWritten),
   );
   lines.push(...histograms(server.exports));
   for (const [name, value] of Object.entries(process)) {

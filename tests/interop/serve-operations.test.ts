@@ -396,7 +396,7 @@ describe('status', () => {
     expect(await ask(eraser, 6, 0, 512)).toBe(0);
     const seconds = expect.any(Number) as number;
     const [{ exports }] = (await service.status()) as unknown as [{ exports: { clients: object[] }[] }];
-    const facts = { peer: 'a unix socket', connected: seconds };
+    const facts = { peer: 'a unix socket', connected: seconds, rates: expect.any(Object) as object };
     const counts = { requests: 1, bytesRead: 0, bytesWritten: 0 };
     expect(exports[0]!.clients).toHaveLength(3);
     for (const client of [
@@ -410,6 +410,50 @@ describe('status', () => {
     expect(stdout).toMatch(/client \d a unix socket, \d+ s: 0 B read, 512 B written, last write \d+ s ago\n/);
     expect(stdout).toMatch(/client \d a unix socket, \d+ s: 4.0 KiB read, 0 B written\n/);
     expect(stdout).toMatch(/client \d a unix socket, \d+ s: 0 B read, 0 B written, last write \d+ s ago\n/);
+    await service.stop();
+  });
+});
+
+describe('present rates', () => {
+  it('are in the status of exports and of clients, and in the metrics; with latencies where they are measured', async () => {
+    const service = new Service();
+    service.configure("exports:\n  - {source: 'memory:1M', name: busy}\n  - {source: 'memory:1M', name: idle}\n");
+    await service.start('--metrics', '0');
+    const client = await entered(service.where, 'busy');
+    let ends = false;
+    const load = (async () => {
+      while (!ends) {
+        await write(client, 0, sector);
+        await sleep(5);
+      }
+    })();
+    const known = { requests: expect.any(Number) as number, bytesWritten: expect.any(Number) as number, bytesRead: 0 };
+    const rates = await eventually(async () => {
+      const [{ exports }] = (await service.status()) as unknown as [
+        { exports: [{ rates: { requests: number; bytesWritten: number }; clients: [{ rates: object }] }, object] },
+      ];
+      expect(exports[0].rates.requests).toBeGreaterThan(0);
+      expect(exports[0].clients[0].rates).toMatchObject(known);
+      expect(exports[1]).toMatchObject({ rates: { requests: 0, bytesRead: 0, bytesWritten: 0 } });
+      return exports[0].rates;
+    });
+    expect(rates).toMatchObject({ ...known, latency: { p50: expect.any(Number), p99: expect.any(Number) } });
+    expect(rates.bytesWritten / rates.requests).toBeCloseTo(512, -2);
+    await eventually(async () => {
+      const { stdout } = await service.farbus('status');
+      const now = String.raw`now \d+ requests/s, 0 B/s read, [\d.]+ (B|KiB|MiB)/s written`;
+      expect(stdout).toMatch(new RegExp(`^ {4}${now}; p50 [\\d.]+ ms, p99 [\\d.]+ ms\n[^]*^ {6}${now}\n`, 'm'));
+      expect(stdout).toMatch(/idle: [^\n]+\n {4}0 requests, [^\n]+\n$/);
+    });
+    const [{ metrics }] = (await service.status()) as unknown as [{ metrics: string }];
+    await eventually(async () => {
+      const text = await (await fetch(metrics)).text();
+      expect(text).toMatch(/^farbus_written_bytes_per_second\{export="busy"\} [1-9]/m);
+      expect(text).toMatch(/^farbus_requests_per_second\{export="idle"\} 0$/m);
+    });
+    ends = true;
+    await load;
+    client.destroy();
     await service.stop();
   });
 });

@@ -6,6 +6,7 @@ import type { LockHolder, WriterLock } from '../../block/writer-lock.js';
 import type { ControlHandler } from '../control/server.js';
 import type { Work } from '../../base/work.js';
 import type { ExportUser, Offered } from '../../export/exports.js';
+import type { Rates, RateSampler } from '../../export/rates.js';
 import type { ServeService } from './service.js';
 
 /** Status of an export. */
@@ -31,6 +32,8 @@ export interface ExportStatus {
   readonly errors: number;
   readonly bytesRead: number;
   readonly bytesWritten: number;
+  /** Absent in answers of the web server. */
+  readonly rates?: Rates;
 }
 
 /** The holder of the storage's lock: this server, another client, no client, or unknown. */
@@ -53,6 +56,8 @@ export interface ClientStatus {
   readonly bytesWritten: number;
   /** Time since its last write, zeroing or trim, in seconds. Absent if it has made none. */
   readonly lastWrite?: number;
+  /** Absent in answers of the web server. */
+  readonly rates?: Rates;
 }
 
 /** Status of a server. */
@@ -96,7 +101,7 @@ export async function statusOf(service: ServeService, web?: ServedWeb): Promise<
     ...(web?.fingerprint !== undefined && { webFingerprint: web.fingerprint }),
     connections: { open: server.connections, ...server.counts },
     memory: process.memoryUsage.rss(),
-    exports: await Promise.all([...server.exports.list()].map(exportStatus)),
+    exports: await Promise.all([...server.exports.list()].map((one) => exportStatus(one, service.rates))),
   };
 }
 
@@ -105,8 +110,8 @@ export function addressesOf(service: ServeService): string[] {
   return service.listening.map((at) => service.uri(at));
 }
 
-/** The status of an export. */
-export async function exportStatus(of: Offered): Promise<ExportStatus> {
+/** The status of an export, with its rates if `rates` is given. */
+export async function exportStatus(of: Offered, rates?: RateSampler): Promise<ExportStatus> {
   const { name, description, device, counters, lease } = of;
   const { route } = device.info;
   const lock = device.writerLock && (await lockStatus(device.writerLock));
@@ -119,8 +124,9 @@ export async function exportStatus(of: Offered): Promise<ExportStatus> {
     ...(route !== undefined && { route }),
     ...(lock && { lock }),
     ...(device.media && { medium: { present: device.media.medium !== '', held: of.media.held } }),
-    clients: [...of.users].map(clientStatus),
+    clients: [...of.users].map((user) => clientStatus(user, rates)),
     ...counters,
+    ...(rates && { rates: rates.of(counters, of.meter) }),
   };
 }
 
@@ -139,7 +145,7 @@ async function lockStatus(lock: WriterLock): Promise<LockStatus> {
   }
 }
 
-function clientStatus({ id, peer, tlsName, token, since, counters }: ExportUser): ClientStatus {
+function clientStatus({ id, peer, tlsName, token, since, counters }: ExportUser, rates?: RateSampler): ClientStatus {
   const { lastWrite, ...counts } = counters;
   return {
     id,
@@ -149,6 +155,7 @@ function clientStatus({ id, peer, tlsName, token, since, counters }: ExportUser)
     connected: Math.round((Date.now() - since) / 1000),
     ...counts,
     ...(lastWrite !== undefined && { lastWrite: Math.round((performance.now() - lastWrite) / 1000) }),
+    ...(rates && { rates: rates.of(counters) }),
   };
 }
 
@@ -192,5 +199,5 @@ export async function moveLease(service: ServeService, name: unknown, to: unknow
     signal: work.signal,
     waitsFor: (what) => work.waitsFor(() => what().replace(/^the writes of /, 'the writes of connection ')),
   });
-  return exportStatus(offered);
+  return exportStatus(offered, service.rates);
 }

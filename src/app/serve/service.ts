@@ -2,9 +2,8 @@
  * A running `farbus serve`: opens the exports and listeners of its settings, applies new settings
  * while connections continue, and reports its status.
  */
-import { createServer, type Server as HttpServer } from 'node:http';
+import type { Server as HttpServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { hostname } from 'node:os';
 import { FarbusError, messageOf, usageError } from '../../base/errors.js';
 import type { Logger } from '../../base/log.js';
 import type { Steps } from '../../base/steps.js';
@@ -16,16 +15,16 @@ import { drain, type Adapter } from '../../export/drain.js';
 import { Exports, type ExportOptions, type Offered } from '../../export/exports.js';
 import { serveOnSegment } from '../../export/aoe/serve.node.js';
 import type { AoeListener } from '../../protocol/aoe/target/open.node.js';
-import { metricsText } from '../../export/metrics.js';
+import { RateSampler } from '../../export/rates.js';
 import { Server } from '../../export/nbd/server.js';
 import type { CommandWatch } from '../../export/watch.js';
 import type { HandedSocket } from '../../export/systemd.node.js';
 import type { Work } from '../../base/work.js';
-import { isOwnHost } from '../../web/server/checks.js';
-import { listenOn, listenOnDescriptor, whyNotListening } from '../../network/listen.node.js';
+import { listenOn, listenOnDescriptor } from '../../network/listen.node.js';
 import { sharedMemory } from '../../protocol/nbd/spec.js';
 import { memoryOf } from '../unflushed.js';
 import { Lends } from './lends.js';
+import { serveMetrics } from './metrics.js';
 import { parseListen } from './listen.js';
 import { defaultReconnect, type ExportSettings, type ServeSettings } from './settings.js';
 import { openExport, openSource } from '../sources.js';
@@ -55,6 +54,7 @@ export class ServeService {
   readonly started = Date.now();
   /** Exports whose disks browsers' tabs lend. */
   readonly lends: Lends;
+  readonly rates: RateSampler;
   readonly #context: ServeContext;
   /** Listeners by the text of their setting. */
   readonly #places = new Map<string, Place>();
@@ -71,6 +71,7 @@ export class ServeService {
     this.server = new Server(new Exports(context.bootId), context.log);
     this.server.steps = context.steps;
     const { exports } = this.server;
+    this.rates = new RateSampler(exports);
     this.lends = new Lends({ exports, log: context.log, reconnectSeconds: defaultReconnect });
   }
 
@@ -94,8 +95,9 @@ export class ServeService {
       this.#places.set(`descriptor ${fd}`, listener);
     }
     for (const text of listen) await this.#listen(text);
-    if (settings.metrics !== undefined) await this.#serveMetrics(settings.metrics);
+    if (settings.metrics !== undefined) this.#metrics = await serveMetrics(settings.metrics, this.server, this.rates);
     this.#settings = settings;
+    this.rates.start();
   }
 
   /**
@@ -261,6 +263,7 @@ export class ServeService {
   /** Stops listening and waits for requests in flight. */
   stop(): Promise<void> {
     this.lends.close();
+    this.rates.stop();
     this.#metrics?.closeAllConnections();
     this.#metrics?.close();
     const adapters: Adapter[] = [this.server, ...this.#aoe.values()];
@@ -275,9 +278,10 @@ export class ServeService {
     throw usageError('listen: [] without web leaves no way to the exports: name an address, or leave listen out');
   }
 
-  #setLimits({ limits, lentAccess: access, reconnectSeconds, metrics }: ServeSettings): void {
+  #setLimits(settings: ServeSettings): void {
+    const { limits, lentAccess: access, reconnectSeconds } = settings;
     this.server.connectionLimits = { ...defaultConnectionLimits, ...limits };
-    const exportOptions = { access, metered: metrics !== undefined, watch: this.#context.watch };
+    const exportOptions = { access, metered: isMetered(settings), watch: this.#context.watch };
     this.lends.change({ reconnectSeconds, exportOptions });
   }
 
@@ -297,7 +301,7 @@ export class ServeService {
     const common = { name, device, description, readOnly, tlsOnly, access, maxConnections, oneWriter, isDefault };
     this.#drives.delete(name);
     if (device instanceof ExchangeableDrive) this.#drives.set(name, device);
-    const metered = settings.metrics !== undefined;
+    const metered = isMetered(settings);
     this.server.exports.add({ ...common, state, rate: rateOf(one), metered, watch: this.#context.watch });
   }
 
@@ -326,36 +330,6 @@ export class ServeService {
     this.#places.delete(text);
     if (place) await this.server.remove(place);
   }
-
-  async #serveMetrics(text: string): Promise<void> {
-    const match = /^(?:(\[[0-9a-f:]+\]|[\w.-]+):)?(\d{1,5})$/i.exec(text);
-    if (!match) throw usageError(`--metrics ${text}: expected HOST:PORT or PORT, for example 127.0.0.1:9464`);
-    if (Number(match[2]) > 65_535) throw usageError(`--metrics ${text}: a port is a number from 0 to 65535`);
-    const host = match[1]?.replace(/^\[|\]$/g, '') ?? '127.0.0.1';
-    const rules = { names: new Set([host, hostname()].map((one) => one.toLowerCase())), origins: new Set<string>() };
-    const http = createServer((request, response) => {
-      // A page of another site could read the figures by a name that leads here.
-      if (!isOwnHost(request.headers.host, rules)) {
-        response.writeHead(421, { 'Content-Type': 'text/plain; charset=utf-8' });
-        return void response.end('metrics are at the address of --metrics, not at this name\n');
-      }
-      const known = request.url === '/metrics' && request.method === 'GET';
-      response.writeHead(known ? 200 : 404, { 'Content-Type': 'text/plain; version=0.0.4; charset=utf-8' });
-      response.end(known ? metricsText(this.server, processFigures()) : 'metrics are at /metrics\n');
-    });
-    http.requestTimeout = http.headersTimeout = 10_000;
-    // A client that does not read its answer would keep its place for ever.
-    http.timeout = 30_000;
-    http.maxConnections = 16;
-    await new Promise<void>((resolve, reject) => {
-      http.once('error', reject);
-      http.listen({ host, port: Number(match[2]) }, resolve);
-    }).catch((error: unknown) => {
-      throw new FarbusError(`cannot serve metrics at ${text}: ${whyNotListening(error)}`, { cause: error });
-    });
-    http.on('error', () => undefined);
-    this.#metrics = http;
-  }
 }
 
 /** Opens the encryption of connections. Rejects with a FarbusError. */
@@ -375,6 +349,11 @@ function rateOf({ source, filters }: Pick<ExportSettings, 'source' | 'filters'>)
   return source.filters.rate ?? filters.rate;
 }
 
+/** True if requests are timed: their times are shown by the metrics and the console page. */
+function isMetered({ metrics, web }: ServeSettings): boolean {
+  return metrics !== undefined || web !== undefined;
+}
+
 /** True if a device can stay open with the new settings. */
 function sameDevice(
   old: ExportSettings | undefined,
@@ -385,15 +364,4 @@ function sameDevice(
   const facts = (of: ExportSettings, { reconnectSeconds }: ServeSettings): string =>
     JSON.stringify([of.source.text, { ...of.filters, rate: undefined }, of.readOnly, reconnectSeconds]);
   return old !== undefined && facts(old, before) === facts(one, after);
-}
-
-function processFigures(): Record<string, number> {
-  const { rss, heapUsed } = process.memoryUsage();
-  const { user, system } = process.cpuUsage();
-  return {
-    process_resident_memory_bytes: rss,
-    nodejs_heap_used_bytes: heapUsed,
-    process_cpu_seconds_total: (user + system) / 1e6,
-    process_start_time_seconds: Math.round(Date.now() / 1000 - process.uptime()),
-  };
 }

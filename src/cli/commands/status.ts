@@ -14,6 +14,7 @@ import { tellWaiting, type CliIo } from '../ui/io.js';
 import { defineCommand } from '../command.js';
 import type { Given, Options } from '../table.js';
 import { exitStatus } from '../exit-status.js';
+import type { Rates } from '../../export/rates.js';
 import type { ClientStatus, ExportStatus, LockStatus, ServeStatus } from '../../app/serve/control.js';
 import { describeSite, runningSites } from '../../app/site/site.js';
 
@@ -36,7 +37,8 @@ export const command = defineCommand({
   summary: 'show the servers and sites that run here',
   usage: ['[NAME] [OPTIONS]'],
   about: `
-    Shows every farbus serve of this user: where it listens, its exports, their clients, and its counts. Then come the
+    Shows every farbus serve of this user: where it listens, its exports, their clients, its counts, and how much is read
+    and written now, over the last seconds (the times of requests only of servers with --metrics or --web). Then come the
     sites of farbus up, with the states of their computers and the holders of their leases. A server that does not answer
     within 2 seconds is named on stderr. With NAME, shows only that server, site, computer or disk (farbus ps lists them).`,
   options,
@@ -181,6 +183,7 @@ function exportLines(of: ExportStatus): string[] {
   return [
     `  ${of.name}: ${nature.join(', ')}`,
     `    ${done}, ${of.errors} errors`,
+    ...rateLines(of.rates, '    '),
     ...(of.route === undefined ? [] : [`    by way of ${of.route}`]),
     ...(of.lock ? [`    ${lockText(of.lock)}`] : []),
     ...of.clients.flatMap((client) => clientLines(client, of.writer === client.id)),
@@ -211,5 +214,15 @@ function clientLines(client: ClientStatus, mayWrite: boolean): string[] {
   const last = lastWrite === undefined ? '' : `, last write ${duration(lastWrite)} ago`;
   const done = `${formatBytes(bytesRead)} read, ${formatBytes(bytesWritten)} written${last}`;
   const line = `${who} ${done}`;
-  return line.length <= 80 ? [line] : [who, `      ${done}`];
+  return [...(line.length <= 80 ? [line] : [who, `      ${done}`]), ...rateLines(client.rates, '      ')];
+}
+
+/** The line of present rates; none while there are no requests, or if the server is of 0.1.0. */
+function rateLines(rates: Rates | undefined, indent: string): string[] {
+  if (!rates || rates.requests === 0) return [];
+  const { requests, bytesRead, bytesWritten, latency } = rates;
+  const ms = (seconds: number): string => `${Number((seconds * 1000).toPrecision(3))} ms`;
+  const times = latency ? `; p50 ${ms(latency.p50)}, p99 ${ms(latency.p99)}` : '';
+  const bytes = `${formatBytes(bytesRead)}/s read, ${formatBytes(bytesWritten)}/s written`;
+  return [`${indent}now ${requests} requests/s, ${bytes}${times}`];
 }
