@@ -6,6 +6,7 @@ import { FarbusError, messageOf } from '../base/errors.js';
 import type { Logger } from '../base/log.js';
 import type { Steps } from '../base/steps.js';
 import type { BlockDevice } from '../block/device.js';
+import { ReadAheadFilter } from '../block/filters/readahead.js';
 import { identifyDisk } from '../probe/disk-identity.js';
 import type { RemoteState } from '../protocol/remote/reconnection.js';
 import { openOpfsCache } from '../storage/opfs/cache.js';
@@ -28,6 +29,11 @@ export interface TabDrive extends ExportAddress {
    * false.
    */
   readonly cache?: boolean | undefined;
+  /**
+   * Reads ahead of sequential readers. False: for a disk that another computer writes, as data that
+   * was read ahead can be up to 10 s old. Default: true.
+   */
+  readonly readAhead?: boolean | undefined;
   /** How long the guest's requests wait for a lost server, in seconds. Default 60. */
   readonly reconnectSeconds?: number | undefined;
 }
@@ -44,14 +50,15 @@ export interface DriveContext {
 
 /** Opens a drive. Rejects with a FarbusError. */
 export async function openTabDrive(drive: TabDrive, context: DriveContext): Promise<BlockDevice> {
-  const { readOnly = false, overlay, cache = false, reconnectSeconds } = drive;
+  const { readOnly = false, overlay, cache = false, readAhead = true, reconnectSeconds } = drive;
   const { log, steps, onState } = context;
   const unwritten = readOnly || overlay !== undefined;
   if (cache && !unwritten) throw new FarbusError('a cache is for drives that are read-only or have an overlay');
   const far = await connectExport(drive, { readOnly: unwritten, reconnectSeconds, log, steps, onState });
   let opened: BlockDevice = far;
   try {
-    if (!unwritten || (!cache && overlay === undefined)) return far;
+    const ahead = (device: BlockDevice): BlockDevice => (readAhead ? new ReadAheadFilter(device) : device);
+    if (!unwritten || (!cache && overlay === undefined)) return ahead(far);
     const identity = await identifyDisk(far);
     if (cache) {
       const { onCache } = context;
@@ -64,6 +71,7 @@ export async function openTabDrive(drive: TabDrive, context: DriveContext): Prom
         return far;
       });
     }
+    opened = ahead(opened);
     return overlay === undefined ? opened : await openOpfsOverlay(opened, overlay, { identity });
   } catch (error) {
     await opened.close();
