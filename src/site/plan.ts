@@ -24,6 +24,10 @@ export interface SegmentPlan {
 export interface SystemPlan {
   /** The firmware boots from the drives. Then a site file can only set `ready` besides. */
   readonly bios: boolean;
+  /** The same with UEFI firmware, which only the KVM engine has. */
+  readonly uefi: boolean;
+  /** File for UEFI's variables; undefined for one beside the overlay of a drive, or none. */
+  readonly uefiVariables: string | undefined;
   readonly kernel: string | undefined;
   /** Debian release, if no kernel is given. */
   readonly debian: 11 | 12;

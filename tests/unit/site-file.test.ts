@@ -7,6 +7,7 @@ import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { FarbusError } from '../../src/base/errors.js';
+import { systemOf } from '../../src/app/site/computer.js';
 import { engineOf } from '../../src/app/site/engine.js';
 import { loadSite } from '../../src/app/site/site.js';
 import type { SitePlan } from '../../src/site/plan.js';
@@ -106,6 +107,17 @@ describe('a site file', () => {
     expect(computers[0]).toMatchObject({ engine: 'kvm', processors: 4, memory: 2 ** 31 });
     expect(computers[1]).toMatchObject({ engine: 'v86', processors: 1 });
     expect(read('computers:\n  a: {role: client}\n').computers[0]!.engine).toBeUndefined();
+  });
+
+  it('boots a computer by UEFI on KVM, with its variables in a file or beside an overlay', () => {
+    const uefi = (drives: string, more = '') =>
+      read(`computers:\n  a: {role: client, drives: [${drives}], system: {uefi: true${more}}}\n`).computers[0]!;
+    const plan = uefi("'a.img,overlay=a.changes'");
+    expect(plan.engine).toBe('kvm');
+    expect(systemOf(plan, 'amd64')).toMatchObject({ firmware: 'uefi', uefiVariables: 'a.changes.uefi-vars' });
+    const named = uefi("'a.img,overlay=a.changes'", ', uefi-vars: own.vars');
+    expect(systemOf(named, 'amd64')).toMatchObject({ firmware: 'uefi', uefiVariables: 'own.vars' });
+    expect(systemOf(uefi('a.img'), 'amd64')).toMatchObject({ firmware: 'uefi', uefiVariables: undefined });
   });
 
   it('refuses an engine that cannot do what the computer needs', () => {
@@ -239,6 +251,30 @@ describe('a site file', () => {
     [
       'computers:\n  a:\n    role: client\n    system:\n      bios: true\n      append: quiet\n',
       'site.yaml:6: computers.a.system.append: bios: true boots what is on the drives: leave this out',
+    ],
+    [
+      'computers:\n  a:\n    role: client\n    system:\n      bios: true\n      uefi: true\n',
+      'site.yaml:6: computers.a.system.uefi: expected bios or uefi, not both',
+    ],
+    [
+      'computers:\n  a:\n    role: client\n    system:\n      uefi: true\n      kernel: k\n',
+      'site.yaml:6: computers.a.system.kernel: uefi: true boots what is on the drives: leave this out',
+    ],
+    [
+      'computers:\n  a:\n    role: client\n    system:\n      uefi-vars: v\n',
+      'site.yaml:5: computers.a.system.uefi-vars: expected uefi: true with it',
+    ],
+    [
+      'engine: v86\ncomputers:\n  a: {role: client, system: {uefi: true}}\n',
+      'site.yaml:3: computers.a: system.uefi: the v86 engine has no UEFI: take engine: kvm for this computer',
+    ],
+    [
+      'computers:\n  a: {role: client, snapshot: s, system: {uefi: true}}\n',
+      'site.yaml:2: computers.a: snapshot: it cannot hold the variables of UEFI: leave it out',
+    ],
+    [
+      'computers:\n  a: {role: client, system: {uefi: true, uefi-vars: v}}\n  b: {role: client, system: {uefi: true, uefi-vars: ./v}}\n',
+      'site.yaml:3: computers.b: the file v is taken already: by a',
     ],
     ['computers: &a\n  x: *a\n', 'this key is not known here'],
   ])('%j is refused', (text, message) => {

@@ -8,12 +8,19 @@ import { FarbusError, errnoOf, messageOf } from '../../base/errors.js';
 import { replaceFile } from '../../base/files.node.js';
 import type { Logger } from '../../base/log.js';
 import type { FirmwareVariables } from '../../machine/engine.js';
+import type { Source } from '../source-text.js';
 
 /** Time from a change to writing the file, in ms. The firmware makes many changes one by one. */
 const delayMs = 1000;
 /** Place of the signature of a firmware volume. */
 const signatureAt = 40;
 const signature = '_FVH';
+
+/** The file beside the overlay of the first drive that has one; undefined if there is none. */
+export function variablesBeside(sources: readonly Source[]): string | undefined {
+  const overlay = sources.flatMap(({ words }) => words.filter(([name]) => name === 'overlay'))[0]?.[1];
+  return overlay === undefined ? undefined : `${overlay}.uefi-vars`;
+}
 
 export class UefiVariables implements FirmwareVariables {
   readonly content: Uint8Array;

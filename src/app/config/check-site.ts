@@ -45,6 +45,10 @@ export function checkSite(site: SitePlan, { items, sources, root }: Places): voi
       throw item.error(`engine: the KVM engine cannot do ${beyond} yet: leave it out, or take v86`);
     if (computer.engine === 'v86' && computer.processors > 1)
       throw item.error('cpus: the v86 engine has one processor');
+    if (computer.system.uefi && computer.engine === 'v86')
+      throw item.error('system.uefi: the v86 engine has no UEFI: take engine: kvm for this computer');
+    if (computer.system.uefi && computer.snapshot !== undefined)
+      throw item.error('snapshot: it cannot hold the variables of UEFI: leave it out');
     if (drives.length > maxDrives) throw item.error(`a computer can have ${maxDrives} drives, not ${drives.length}`);
     if (plan) {
       once(`the address ${macKey(computer.mac).toString(16).padStart(12, '0')} on ${plan.name}`, name, item);
@@ -57,6 +61,8 @@ export function checkSite(site: SitePlan, { items, sources, root }: Places): voi
       const path = writtenPath(sources.get(source));
       if (path !== undefined) once(`the device ${path}`, `${name}/${device}`, place);
     }
+    const { uefiVariables } = computer.system;
+    if (uefiVariables !== undefined) once(`the file ${normalized(uefiVariables)}`, name, item);
     if (computer.snapshot !== undefined) once(`the snapshot ${normalized(computer.snapshot)}`, name, item);
     checkDrives(computer, site, sources, at, once);
   }

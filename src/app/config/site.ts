@@ -121,13 +121,15 @@ function readComputer(
   });
   // A device that OS 2 also has becomes its next drive.
   for (const { name: device, lease } of devices) if (lease) drives.push({ kind: 'own', device });
+  const system = readSystem(fields.system, options);
   const plan: ComputerPlan = {
     name,
     role,
-    engine,
+    // Only KVM has UEFI. check-site.ts refuses v86.
+    engine: system.uefi && engine !== 'v86' ? 'kvm' : engine,
     processors: fields.cpus?.number(1, mostProcessors) ?? 1,
     memory: fields.memory && wholeMiB(fields.memory.size(64 << 20, engine === 'v86' ? maxMemory : largestMemory)),
-    system: readSystem(fields.system, options),
+    system,
     segment: fields.network?.text('the name of a segment'),
     mac: fields.mac ? readMac(fields.mac) : macOf(usual.site, name),
     address: fields.address?.text(
@@ -143,7 +145,9 @@ function readComputer(
 }
 
 function readSystem(item: ConfigNode | undefined, options: ReadOptions): SystemPlan {
-  const fields = item?.fields('bios', 'debian', 'with', 'kernel', 'initrd', 'append', 'ready') ?? {};
+  const fields = item?.fields(
+    'bios', 'uefi', 'uefi-vars', 'debian', 'with', 'kernel', 'initrd', 'append', 'ready',
+  ) ?? {}; // prettier-ignore
   const path = (field: ConfigNode | undefined): string | undefined => {
     const text = field?.text('a path');
     if (text !== undefined) field!.check(() => options.checkFile(text));
@@ -151,14 +155,21 @@ function readSystem(item: ConfigNode | undefined, options: ReadOptions): SystemP
   };
   const debian = fields.debian?.number(11, 12) ?? 12;
   const bios = fields.bios?.boolean() ?? false;
-  const notBios = fields.debian ?? fields.with ?? fields.kernel ?? fields.initrd ?? fields.append;
-  if (bios && notBios) throw notBios.error('bios: true boots what is on the drives: leave this out');
+  const uefi = fields.uefi?.boolean() ?? false;
+  const variables = fields['uefi-vars'];
+  if (bios && uefi) throw fields.uefi!.error('expected bios or uefi, not both');
+  if (variables && !uefi) throw variables.error('expected uefi: true with it');
+  const notFirmware = fields.debian ?? fields.with ?? fields.kernel ?? fields.initrd ?? fields.append;
+  if ((bios || uefi) && notFirmware)
+    throw notFirmware.error(`${bios ? 'bios' : 'uefi'}: true boots what is on the drives: leave this out`);
   if (fields.debian && fields.kernel) throw fields.debian.error('expected debian or kernel, not both');
   const other = fields.kernel ?? fields.initrd;
   if (fields.with && other) throw fields.with.error("expected kernel and initrd, or packages with Debian's own system");
   const packages = fields.with?.list('a list of packages').map((one) => one.text(packageForm, packagePattern));
   return {
     bios,
+    uefi,
+    uefiVariables: variables?.text('a path'),
     with: packages ?? [],
     debian: debian === 11 ? 11 : 12,
     kernel: path(fields.kernel),

@@ -39,6 +39,7 @@ import {
 } from '../computer/start.js';
 import { answerComputer, type Controlled } from '../computer/control.js';
 import { Media } from '../computer/media.js';
+import { variablesBeside } from '../computer/uefi-variables.js';
 import { parseSource } from '../source-text.js';
 import { engineOf } from './engine.js';
 import { driveText } from './site.js';
@@ -69,6 +70,11 @@ export function systemOf(
   const words = [`farbus.hostname=${name}`, ...(address ? [`farbus.address=${address}`] : [])];
   const append = system.append === undefined ? [] : [system.append];
   if (system.bios) return { firmware: 'bios', readyText: system.ready };
+  if (system.uefi) {
+    const texts = drives.flatMap((drive) => (drive.kind === 'text' ? [parseSource(drive.text)] : []));
+    const uefiVariables = system.uefiVariables ?? variablesBeside(texts);
+    return { firmware: 'uefi', uefiVariables, readyText: system.ready };
+  }
   return {
     architecture,
     kernel: system.kernel,
@@ -157,6 +163,7 @@ class SiteComputer implements RunningComputer {
     const log = { log: (level: LogLevel, message: string): void => this.#events.log(level, message) };
     const { name: engine, architecture } = engineOf(this.#plan, process.env);
     const guest = await chooseGuest({ ...systemOf(this.#plan, architecture), log });
+    this.#own(async () => guest.close?.());
     const memory = memoryFor(guest, this.#plan.memory, usualMemory[architecture]);
     const adapter = this.#segment && this.#adapter(this.#segment);
     for (const device of this.#plan.devices) await this.#serve(device.name, adapter!);

@@ -74,7 +74,8 @@ function profileOf(file: string, plan: ComputerPlan): Profile {
   }
   const path = (text: string | undefined): string | undefined => (text === undefined ? undefined : resolve(text));
   // As in its site, so that its snapshot fits.
-  const words = system.kernel === undefined && !system.bios ? [`farbus.hostname=${name}`] : [];
+  const ownSystem = system.kernel === undefined && !system.bios && !system.uefi;
+  const words = ownSystem ? [`farbus.hostname=${name}`] : [];
   const append = [...words, ...(system.append === undefined ? [] : [system.append])].join(' ');
   return {
     name,
@@ -86,6 +87,7 @@ function profileOf(file: string, plan: ComputerPlan): Profile {
       ...system,
       kernel: path(system.kernel),
       initrd: path(system.initrd),
+      uefiVariables: path(system.uefiVariables),
       append: append === '' ? undefined : append,
     },
     memory,

@@ -31,6 +31,8 @@ export function demoServerPlan({ segment, address, snapshot, devices }: DemoServ
     memory,
     system: {
       bios: false,
+      uefi: false,
+      uefiVariables: undefined,
       debian: 11,
       with: [],
       kernel: undefined,

@@ -1,5 +1,6 @@
 /** The options of `farbus run` for computers that boot from their drives: --bios and --uefi. */
 import { FarbusError, usageError } from '../../base/errors.js';
+import { variablesBeside } from '../../app/computer/uefi-variables.js';
 import type { Source } from '../../app/source-text.js';
 
 /** The values of the options that matter here. */
@@ -23,8 +24,7 @@ export function firmwareOption({ bios, uefi }: FirmwareValues): string | undefin
 
 /** The file for UEFI's variables: the user's, or one beside an overlay. */
 export function variablesFile(values: FirmwareValues, sources: readonly Source[]): string | undefined {
-  const overlay = sources.flatMap(({ words }) => words.filter(([name]) => name === 'overlay'))[0]?.[1];
-  return values['uefi-vars'] ?? (overlay === undefined ? undefined : `${overlay}.uefi-vars`);
+  return values['uefi-vars'] ?? variablesBeside(sources);
 }
 
 export function checkFirmware(values: FirmwareValues): void {

@@ -10,6 +10,8 @@ export interface ProfileValues {
   readonly name: string | undefined;
   readonly drive: readonly string[];
   readonly bios: boolean;
+  readonly uefi: boolean;
+  readonly 'uefi-vars': string | undefined;
   readonly debian: string | undefined;
   readonly with: readonly string[];
   readonly kernel: string | undefined;
@@ -24,7 +26,7 @@ export interface ProfileValues {
 }
 
 /** Options that choose another system: then nothing of the profile's system is used. */
-const otherSystem = ['bios', 'kernel', 'debian'] as const;
+const otherSystem = ['bios', 'uefi', 'kernel', 'debian'] as const;
 
 /**
  * The values with those of the profile, if `--config` names one. Rejects with a FarbusError.
@@ -70,6 +72,8 @@ function optionsOf(profile: Profile, given: ReadonlySet<string>): Partial<Profil
     ...(!network && { snapshot }),
     ...(!other && {
       bios: system.bios,
+      uefi: system.uefi,
+      'uefi-vars': system.uefiVariables,
       // Debian 12 is the default of both.
       debian: system.debian === 11 && system.kernel === undefined ? '11' : undefined,
       with: system.with,
