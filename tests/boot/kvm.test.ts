@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { chooseGuest } from '../../src/app/computer/start.js';
+import { packageFolder } from '../../src/guest/firmware.node.js';
 import { farbusServe, stop } from '../interop/nbd-target-farbus.js';
 import { makeBootDisk, type BootDisk } from '../support/amd64-disk.js';
 import { hostAddress, inKvmLab } from '../support/kvm-lab.js';
@@ -90,6 +91,21 @@ const siteCommands = (): string => {
   ].join('\n');
 };
 
+/**
+ * Commands of the lab: start GRUB from a CD/DVD drive, and type. What it shows is without the
+ * positions of the cursor, which are between the letters.
+ */
+const discCommands = (drive: string): string =>
+  [
+    "echo '--- disc'",
+    'mkfifo /run/keys; touch /run/disc',
+    "shown() { sed 's/\\x1b\\[[0-9;]*[A-Za-z]//g' /run/disc; }",
+    'type() { for i in $(seq 100); do shown | grep -aq "$1" && break; sleep 1; done; printf "$2"; }',
+    `(type 'GNU GRUB' c; type 'grub> ' 'halt\\r') > /run/keys &`,
+    `timeout 200 node ${farbus} run --engine kvm --bios --drive ${drive},cdrom < /run/keys > /run/disc; echo "status $?"`,
+    'shown',
+  ].join('\n');
+
 describe('an amd64 Debian on KVM', () => {
   let output = '';
   let bootDisk: BootDisk;
@@ -107,7 +123,9 @@ describe('an amd64 Debian on KVM', () => {
       await chooseGuest({ architecture: 'amd64', ahci: false, ...parts, log: { log: () => undefined } });
     }
     bootDisk = await makeBootDisk();
-    const server = await farbusServe(['--listen', 'nbd://127.0.0.1:0', ...disks, bootDisk.path], 3);
+    const rescue = 'usr/lib/grub-rescue/grub-rescue-cdrom.iso';
+    const disc = `${join(await packageFolder('grub-rescue-pc', [`./${rescue}`]), rescue)},read-only`;
+    const server = await farbusServe(['--listen', 'nbd://127.0.0.1:0', ...disks, bootDisk.path, disc], 4);
     const uri = (name: string) => server.lines.find((line) => line.includes(name))!.replace('127.0.0.1', hostAddress);
     const run = (options: string, drive: string, exec: string) =>
       `echo '--- ${options}'; node ${farbus} run ${options} ${drive} --exec '${exec}'; echo "status $?"`;
@@ -115,6 +133,7 @@ describe('an amd64 Debian on KVM', () => {
       run(runs.nvme, `--drive ${uri('nvme.img')}`, commands('/dev/nvme0n1')),
       run(runs.ahci, `--drive ${uri('ahci.img')},bus=ahci`, commands('/dev/sda')),
       `echo '--- bios'; node ${farbus} run --engine kvm --bios --drive ${uri('disk.img')} < /dev/null; echo "status $?"`,
+      discCommands(uri('.iso')),
       // Without --engine: KVM is taken where it works.
       run('', '', 'uname -m; poweroff -f').replace('--- ', '--- poweroff'),
       ...(all ? [siteCommands()] : []),
@@ -161,6 +180,14 @@ describe('an amd64 Debian on KVM', () => {
     const env = { ...process.env, PATH: `${process.env['PATH']}:/usr/sbin:/sbin` };
     const seen = execFileSync('debugfs', ['-R', 'cat seen', `${bootDisk.path}?offset=1048576`], { env }).toString();
     expect(seen).toBe('once more\n');
+  });
+
+  it('starts GRUB from a far CD/DVD drive by the firmware, which takes keys from the serial port', () => {
+    const said = part('disc');
+    expect(said).toContain('Booting from DVD/CD');
+    expect(said).toMatch(/GNU GRUB +version 2\.06/);
+    // GRUB's own `halt` switches the computer off by ACPI.
+    expect(said).toMatch(/^status 0$/m);
   });
 
   it.runIf(all)('pings the server computer’s system over the segment that carries the I/O', () => {

@@ -8,10 +8,11 @@
  *
  * QEMU's emulated SVM sometimes stops the whole lab: a processor never comes back from its first
  * VMRUN. The lab therefore gives a sign of life each second, and one that has stopped is started
- * again, with a line that says so.
+ * again, with a line that says so. These signs and the messages of the lab's kernel are on a serial
+ * port of their own, so that the output of a guest is not taken for them.
  */
 import { spawn } from 'node:child_process';
-import { readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { cacheFolder } from '../../src/guest/cache.node.js';
 import { cpioArchive, type CpioEntry } from '../../src/guest/cpio.js';
@@ -64,6 +65,7 @@ mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
 while sleep 1; do echo beat; done > /dev/ttyS1 &
+exec > /dev/ttyS0 2>&1
 for name in $(cat /modules/order); do insmod /modules/$name.ko; done
 ip link set lo up
 ip link set eth0 up
@@ -133,7 +135,7 @@ function initramfs(kernelFolder: string, busyboxFolder: string, scriptFile: stri
 }
 
 async function runQemu(kernel: string, initrd: string, limitMs: number): Promise<LabResult & { stopped: boolean }> {
-  const beats = join(tempFolder(), 'beats');
+  const signs = join(tempFolder(), 'signs');
   const machine = [
     '-M',
     'q35',
@@ -146,14 +148,14 @@ async function runQemu(kernel: string, initrd: string, limitMs: number): Promise
     '-m',
     '6000',
   ];
-  const plain = ['-nographic', '-no-reboot', '-nodefaults', '-serial', 'stdio', '-serial', `file:${beats}`];
+  const plain = ['-nographic', '-no-reboot', '-nodefaults', '-serial', 'stdio', '-serial', `file:${signs}`];
   const boot = [
     '-kernel',
     kernel,
     '-initrd',
     initrd,
     '-append',
-    'console=ttyS0 quiet panic=-1 mitigations=off no_timer_check',
+    'console=ttyS1 quiet panic=-1 mitigations=off no_timer_check',
   ];
   const network = ['-netdev', 'user,id=net', '-device', 'virtio-net-pci,netdev=net,romfile='];
   const root = [
@@ -170,19 +172,28 @@ async function runQemu(kernel: string, initrd: string, limitMs: number): Promise
     stopped = true;
     qemu.kill('SIGKILL');
   };
-  const sign = { length: 0, time: performance.now() };
+  const last = { length: 0, time: performance.now() };
   const watch = setInterval(() => {
-    const { size: length } = statSync(beats, { throwIfNoEntry: false }) ?? { size: 0 };
-    if (length > sign.length) Object.assign(sign, { length, time: performance.now() });
-    if (performance.now() - sign.time > longestSilenceMs) stop();
+    const { size: length } = statSync(signs, { throwIfNoEntry: false }) ?? { size: 0 };
+    if (length > last.length) Object.assign(last, { length, time: performance.now() });
+    if (performance.now() - last.time > longestSilenceMs || lockup.test(messagesIn(signs))) stop();
   }, 1000);
   qemu.stdout.on('data', (chunk: Buffer) => {
     output += chunk.toString().replaceAll('\r', '');
-    if (!stopped && lockup.test(output)) stop();
   });
   await new Promise((resolve, reject) => qemu.once('error', reject).once('close', resolve));
   clearTimeout(timer);
   clearInterval(watch);
   const status = /^lab status (\d+)$/m.exec(output)?.[1];
+  if (status === undefined) output += `\nThe lab's kernel:\n${messagesIn(signs)}`;
   return { status: status === undefined ? undefined : Number(status), output, stopped };
+}
+
+/** The messages of the lab's kernel in the file of signs. */
+function messagesIn(file: string): string {
+  return existsSync(file)
+    ? readFileSync(file, 'latin1')
+        .replaceAll(/beat|\r/g, '')
+        .replaceAll(/\n+/g, '\n')
+    : '';
 }
