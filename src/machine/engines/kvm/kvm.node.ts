@@ -113,6 +113,7 @@ class KvmEngine implements Engine {
     this.trap = options.trap;
     const system = machineCalls();
     this.memory = new KvmMemory(options.memorySize);
+    this.memory.preferHugePages();
     this.#kvm = openKvm();
     if (system.control(this.#kvm, Request.getApiVersion, 0) !== apiVersion)
       throw new FarbusError('this KVM is too old');
@@ -296,6 +297,7 @@ class KvmEngine implements Engine {
     for (const { fd } of this.#vcpus) closeSync(fd);
     closeSync(this.#vm);
     closeSync(this.#kvm);
+    this.memory.discard();
   }
 
   /** A process that ends joins its threads, and only a signal ends a thread's call of KVM_RUN. */

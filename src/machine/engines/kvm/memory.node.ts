@@ -1,6 +1,7 @@
 /**
- * A KVM guest's memory: one shared block of this process, which KVM maps into the guest at address
- * 0 and, beyond the hole that PCI needs below 4 GiB, at 4 GiB.
+ * A KVM guest's memory: one block of this process, which KVM maps into the guest at address 0 and,
+ * beyond the hole that PCI needs below 4 GiB, at 4 GiB. Its alignment lets the kernel map it by
+ * huge pages, which spare the processor most walks through nested page tables.
  *
  * Every access of a device to guest memory passes {@link KvmMemory.biosView}, the only place that
  * checks its bounds.
@@ -8,9 +9,8 @@
 import { FarbusError } from '../../../base/errors.js';
 import { formatBytes } from '../../../base/format.js';
 import type { GuestMemory, MemoryRange } from '../../guest-memory.js';
-import { machineCalls } from '../../../linux/virtual-machine.node.js';
+import { machineCalls, type MemoryBlock } from '../../../linux/virtual-machine.node.js';
 
-const page = 4096;
 const fourGiB = 2 ** 32;
 /** RAM below 4 GiB ends here; registers of devices are above it. */
 export const lowMemoryEnd = 0xc0000000;
@@ -28,8 +28,7 @@ export interface MemorySlot {
 export class KvmMemory implements GuestMemory {
   readonly size: number;
   readonly ranges: readonly MemoryRange[];
-  readonly #block: SharedArrayBuffer;
-  readonly #start: number;
+  readonly #block: MemoryBlock;
   readonly #low: number;
 
   /**
@@ -45,21 +44,28 @@ export class KvmMemory implements GuestMemory {
       ...(size > this.#low ? [{ start: fourGiB, length: size - this.#low }] : []),
     ];
     try {
-      this.#block = new SharedArrayBuffer(size + page);
+      this.#block = machineCalls().reserve(size);
     } catch (error) {
       throw new FarbusError(`this computer cannot give ${formatBytes(size)} of memory to a guest: take less`, {
         cause: error,
       });
     }
-    const address = machineCalls().addressOf(new Uint8Array(this.#block, 0, 1));
-    this.#start = Number((BigInt(page) - (address % BigInt(page))) % BigInt(page));
+  }
+
+  /** Must be called before the guest uses its memory. */
+  preferHugePages(): void {
+    this.#block.preferHugePages();
+  }
+
+  /** Gives the memory's pages back when the machine has ended. Late accesses see zeros. */
+  discard(): void {
+    this.#block.discard();
   }
 
   get slots(): readonly MemorySlot[] {
-    const base = machineCalls().addressOf(new Uint8Array(this.#block, this.#start, 1));
     let offset = 0;
     return this.ranges.map(({ start, length }) => {
-      const slot = { guestAddress: start, length, processAddress: base + BigInt(offset) };
+      const slot = { guestAddress: start, length, processAddress: this.#block.address + BigInt(offset) };
       offset += length;
       return slot;
     });
@@ -75,23 +81,32 @@ export class KvmMemory implements GuestMemory {
     if (!(Number.isSafeInteger(address) && Number.isSafeInteger(length) && address >= 0 && length >= 0))
       return undefined;
     const end = address + length;
-    if (end <= this.#low) {
-      return new Uint8Array(this.#block, this.#start + address, length);
-    }
+    if (end <= this.#low) return this.#bytes(address, length);
     if (address < fourGiB || end > fourGiB + this.size - this.#low) return undefined;
-    return new Uint8Array(this.#block, this.#start + this.#low + address - fourGiB, length);
+    return this.#bytes(this.#low + address - fourGiB, length);
+  }
+
+  /** The caller has checked that all of it is within the block. */
+  #bytes(offset: number, length: number): Uint8Array | undefined {
+    const { parts, step } = this.#block;
+    // No transfer is longer than a part reaches beyond the start of the next.
+    if (length > step) return undefined;
+    const number = Math.min(Math.floor(offset / step), parts.length - 1);
+    return new Uint8Array(parts[number]!, offset - number * step, length);
   }
 
   /** Memory below 4 GiB for the board itself, the BIOS area included. */
   area(address: number, length: number): Uint8Array {
     if (address + length > this.#low) throw new RangeError('not in memory');
-    return new Uint8Array(this.#block, this.#start + address, length);
+    return this.linear(address, length);
   }
 
   /** All of RAM as consecutive bytes, without the hole, for snapshots. */
   linear(offset: number, length: number): Uint8Array {
-    if (offset < 0 || length < 0 || offset + length > this.size) throw new RangeError('not in memory');
-    return new Uint8Array(this.#block, this.#start + offset, length);
+    const inside = offset >= 0 && length >= 0 && offset + length <= this.size;
+    const bytes = inside ? this.#bytes(offset, length) : undefined;
+    if (!bytes) throw new RangeError('not in memory');
+    return bytes;
   }
 
   written(): void {
