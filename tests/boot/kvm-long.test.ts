@@ -145,7 +145,7 @@ describe.runIf(all)('an amd64 Debian on KVM, at length', () => {
           // Types a line when a text has appeared.
           'type() { for i in $(seq 200); do grep -q "$1" /run/out && break; sleep 1; done; echo "$2"; }',
           `(type "login: " ${login.user}; type "Password: " ${login.password}; ` +
-            `type "# " "uname -m; grep ' / ' /proc/mounts; seq 1 20000 > /root/numbers; mkdir /srv/made; sync; halt") > /run/keys &`,
+            `type "# " "uname -m; grep ' / ' /proc/mounts; seq 1 20000 > /root/numbers; mkdir /srv/made; sync; poweroff") > /run/keys &`,
           `(timeout 400 ${farbus} run --engine kvm --bios --memory 512M --drive ${uri},bus=ahci < /run/keys; echo "status $?") | tee /run/out`,
         ].join('\n'),
       );
