@@ -1,6 +1,7 @@
 /**
- * System calls for running virtual machines: ioctl(2), mmap(2), madvise(2), and a signal that makes a thread
- * leave a system call: sigaction(2), tgkill(2), timer_create(2). They run on the caller's thread.
+ * System calls for running virtual machines: ioctl(2), mmap(2), madvise(2), and a signal that makes
+ * a thread leave a system call: sigaction(2), tgkill(2), timer_create(2). They run on the caller's
+ * thread.
  *
  * Not here: the requests of KVM (machine/engines/kvm/abi.ts).
  */
