@@ -138,23 +138,34 @@ describe('computers', () => {
   let computer: Registration;
   const typed: string[] = [];
   const feed = new ConsoleFeed();
+  const requests: object[] = [];
+  let state = 'running';
+  const drives = [
+    { drive: 0, kind: 'disk', source: 'nbd://127.0.0.1/a-disk-with-a-long-name-of-a-far-server.img', can: 'detach' },
+    { drive: 1, kind: 'cdrom', can: 'insert' },
+    { drive: 2, kind: 'disk', source: 'memory:1M' },
+  ];
 
   beforeAll(async () => {
-    const facts = { state: 'running', uses: ['nbd://127.0.0.1/disk.img'], reach: [] };
+    const facts = { uses: ['nbd://127.0.0.1/disk.img'], reach: [] };
     computer = await register(
       { kind: 'computer', name: 'desk', usual: 'desk', env: process.env, end: () => undefined },
-      facts,
+      { ...facts, state },
     );
     const picture = readFileSync(new URL('../../docs/images/diskless.png', import.meta.url)).toString('base64');
     computer.serve(
       async ({ command, ...rest }) => {
-        if (command === 'abilities') return ['screen', 'keys'];
-        if (command === 'drives') return [];
+        if (command === 'abilities') return ['screen', 'keys', 'pause', 'snapshot', 'media', 'attach'];
+        if (command === 'drives') return drives;
         if (command === 'screenshot') return { png: picture, text: ['login:'] };
         if (command === 'type') return { typed: typed.push(String(rest['text'])) };
-        return consoleStream(feed, (bytes) => feed.add(bytes));
+        if (command === 'console') return consoleStream(feed, (bytes) => feed.add(bytes));
+        requests.push({ command, ...rest });
+        if (command === 'pause') state = 'paused';
+        if (command === 'resume') state = 'running';
+        return command === 'snapshot' ? { done: 'saved to /state/desk.snapshot' } : {};
       },
-      () => facts,
+      () => ({ ...facts, state }),
     );
   });
   afterAll(() => computer.close());
@@ -180,6 +191,40 @@ describe('computers', () => {
     await page.keyboard.press('Control+c');
     await page.keyboard.press('Enter');
     await expect.poll(() => typed.join('')).toBe('a<lt><ctrl-c><enter>');
+    expect(errors).toEqual([]);
+  });
+
+  it('is paused, saved and given drives, also on a phone; it asks before data can be lost', async () => {
+    await open();
+    await page.setViewportSize(sizes.phone);
+    await go('computers');
+    const desk = page.locator('section', { has: page.getByRole('heading', { name: 'desk' }) });
+    await desk.getByRole('button', { name: 'Pause' }).click();
+    await desk.getByText('paused', { exact: true }).waitFor();
+    await desk.getByRole('button', { name: 'Save a snapshot' }).click();
+    await page.getByRole('dialog').getByRole('button', { name: 'Cancel' }).click();
+    await desk.getByRole('button', { name: 'Save a snapshot' }).click();
+    await page.getByRole('dialog').getByRole('button', { name: 'Save a snapshot' }).click();
+    await desk.getByText('The snapshot is: saved to /state/desk.snapshot').waitFor();
+    await desk.getByRole('button', { name: 'Continue' }).click();
+    await desk.getByText('running', { exact: true }).waitFor();
+    await desk.getByRole('button', { name: 'Detach' }).click();
+    await page.getByRole('dialog').getByRole('button', { name: 'Detach' }).click();
+    await desk.getByText('The disk is detached.').waitFor();
+    await desk.getByRole('combobox', { name: 'For drive 1' }).selectOption('disk.img');
+    await desk.getByRole('button', { name: 'Insert' }).click();
+    await desk.getByText('The medium is inserted.').waitFor();
+    // One of farbus run does not start anew.
+    expect(await desk.getByRole('button', { name: /^(Reset|Start)$/ }).count()).toBe(0);
+    expect(await page.evaluate(() => document.documentElement.scrollWidth - innerWidth)).toBeLessThanOrEqual(0);
+    await page.screenshot({ path: join(pictures, 'computers-desk-phone.png'), fullPage: true });
+    expect(requests).toMatchObject([
+      { command: 'pause' },
+      { command: 'snapshot' },
+      { command: 'resume' },
+      { command: 'detach', drive: 0 },
+      { command: 'insert', drive: 1, source: serving.nbd },
+    ]);
     expect(errors).toEqual([]);
   });
 });

@@ -27,6 +27,7 @@ const long = [
   'browser/cache',
   'browser/computer',
   'browser/page-boot',
+  'browser/site',
   'interop/attach-boot',
   'interop/failover',
   'interop/ghost-restart',
