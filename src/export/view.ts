@@ -14,7 +14,7 @@ import type { SessionMember, SessionRegistry } from '../block/sessions.js';
 import { splitToken, type ClientFacts } from './access.js';
 import type { Exports, ExportUser, Offered } from './exports.js';
 import { FactsFilter } from '../block/filters/facts.js';
-import { KindsOnly } from './kinds-only.js';
+import { kindOnly, KindsOnly } from './kinds-only.js';
 import { WatchFilter } from './watch.js';
 
 /**
@@ -218,7 +218,14 @@ export class ExportView {
 
   get admit(): ((writes: boolean) => Promise<void>) | undefined {
     const { takeOver } = this.offered;
-    return takeOver && ((writes) => takeOver.admit(writes && this.#entry?.readOnly !== true));
+    if (!takeOver) return undefined;
+    if (!this.#entry) return (writes) => takeOver.admit(writes);
+    const { readOnly } = this.#entry;
+    return async (writes) => {
+      await takeOver.admit(writes && !readOnly).catch((error: unknown) => {
+        throw kindOnly(error, (full) => this.#client.logError(this.name, full));
+      });
+    };
   }
 
   /**

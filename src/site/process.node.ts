@@ -130,7 +130,11 @@ export function inProcesses(program: string): StartComputer {
       new Promise((resolve, reject) => {
         const id = ++last;
         if (!child.connected) return reject(new FarbusError('the computer is gone'));
-        const withdraw = (): void => send({ kind: 'withdraw', id });
+        const withdraw = (): void => {
+          send({ kind: 'withdraw', id });
+          // A lease that is moving has an outcome to wait for; these requests have none.
+          if (asked.kind === 'control') settle('the request was withdrawn', undefined);
+        };
         const settle = (error: string | undefined, result: unknown): void => {
           pending.delete(id);
           signal.removeEventListener('abort', withdraw);

@@ -270,7 +270,8 @@ export class WebServer {
       const why = 'the token is missing, wrong or has expired';
       const tell = (ws: WebSocket): void => messageSocket(ws).close(tokenEnded, why);
       this.#log.log('warn', 'token', `${checked.peer}: ${why}`);
-      return this.#streams.handleUpgrade(request, socket, head, tell);
+      // With the small limit of messages: nothing of this client is known.
+      return this.#messages.handleUpgrade(request, socket, head, tell);
     }
     const { call, rights, hash } = this.#call(request, match, checked, gone.signal);
     if (route.kind !== 'stream' && route.kind !== 'messages') return;
