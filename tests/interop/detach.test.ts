@@ -144,6 +144,7 @@ describe('farbus run', () => {
     expect((await place.farbus('logs', 'tiny', '--console')).stdout).toContain('up and ready');
     // The line of the start names the engine.
     expect((await place.farbus('logs', 'tiny')).stdout).toMatch(/ starts on v86$/m);
+    expect((await place.farbus('status', 'tiny')).stdout).toContain('\n  engine       v86\n');
     // ps and the log follow a change of the medium.
     expect((await place.farbus('media', 'tiny', 'eject')).stdout).toBe('ejected drive 1\n');
     expect((await place.list())[0]!.uses).toEqual([`${place.image},bus=ide`, 'drive 1: empty']);

@@ -2,7 +2,13 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { checkMachine, chooseEngine, onEngine, type EngineNeeds } from '../../src/app/computer/engine-choice.js';
+import {
+  checkMachine,
+  chooseEngine,
+  engineText,
+  onEngine,
+  type EngineNeeds,
+} from '../../src/app/computer/engine-choice.js';
 import type { KvmState } from '../../src/machine/engines/kvm/probe.node.js';
 import { tempFolder } from '../support/temp.js';
 
@@ -20,6 +26,17 @@ function kernel(name: string, flags: number): string {
 function choose(state: KvmState, word?: string, needs: Partial<EngineNeeds> = {}, env: NodeJS.ProcessEnv = {}) {
   return chooseEngine(word, env, { lacks: [], ...needs }, () => state);
 }
+
+describe('the engine in farbus status', () => {
+  it('has the reason against KVM, unless the user named v86', () => {
+    expect(engineText(choose(true))).toBe('kvm');
+    expect(engineText(choose(none))).toBe(`v86: KVM cannot be used: ${none}`);
+    expect(engineText(choose(true, undefined, { lacks: ['a screen'] }))).toBe(
+      'v86: the KVM engine cannot do a screen yet',
+    );
+    expect(engineText(choose(true, 'v86'))).toBe('v86');
+  });
+});
 
 describe('without a choice of the user', () => {
   it('is v86, without a word, where KVM cannot be used', () => {

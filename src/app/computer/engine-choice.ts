@@ -107,6 +107,11 @@ export function onEngine({ name, why, notKvm }: EngineChoice, hasDevice: boolean
   return why === undefined && notKvm !== undefined && hasDevice ? `on v86 (${notKvm})` : 'on v86';
 }
 
+/** The engine for `farbus status`, with the reason if KVM was looked for and is not used. */
+export function engineText({ name, notKvm }: EngineChoice): string {
+  return notKvm === undefined ? name : `${name}: ${notKvm}`;
+}
+
 /** The reason why the choice is v86 where KVM is possible; undefined if there is none. */
 function reasonFor32Bits({ bios, kernel, initrd, memory }: EngineNeeds): string | undefined {
   if (bios) return 'a system that the firmware boots may need a screen, which KVM has not yet';

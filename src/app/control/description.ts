@@ -22,6 +22,8 @@ export interface Description {
   readonly since: string;
   /** `starting` or `running`; a detached process that waits for its guest: `booting`. */
   readonly state: string;
+  /** The engine of a computer of `farbus run`: `kvm`, `v86`, or `v86: ` and why it is not KVM. */
+  readonly engine?: string;
   /** The sources of its drives or exports. */
   readonly uses: readonly string[];
   /** URIs at which it is reached, or commands that reach it; the most useful first. */
@@ -39,13 +41,23 @@ export const describeMs = 2000;
  */
 export async function describe({ kind, name, pid, path }: Registered): Promise<Description> {
   const answer = await askControl(path, { command: 'describe' }, { limitMs: describeMs, absolute: true });
-  const { since, state, uses, reach, computers } = fieldsOf(answer);
+  const { since, state, engine, uses, reach, computers } = fieldsOf(answer);
   if (typeof since !== 'string' || typeof state !== 'string' || Number.isNaN(Date.parse(since))) {
     throw new FarbusError(`the process that listens at ${path} does not describe itself`);
   }
   const parts = Array.isArray(computers) ? { computers: computers.map(computerOf) } : {};
   // The socket's own name says which one it is, whatever the process answers.
-  return { kind, name, pid, since, state, uses: textsOf(uses), reach: textsOf(reach), ...parts };
+  return {
+    kind,
+    name,
+    pid,
+    since,
+    state,
+    ...(typeof engine === 'string' && { engine }),
+    uses: textsOf(uses),
+    reach: textsOf(reach),
+    ...parts,
+  };
 }
 
 function computerOf(value: unknown): ComputerDescription {

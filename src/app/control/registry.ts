@@ -84,7 +84,7 @@ export interface Registering {
 }
 
 /** Facts about a process for `farbus ps` that it finds out during its start. */
-export type Facts = Pick<Description, 'state' | 'uses' | 'reach' | 'computers'>;
+export type Facts = Pick<Description, 'state' | 'engine' | 'uses' | 'reach' | 'computers'>;
 
 /** The entry of this process. */
 export interface Registration {

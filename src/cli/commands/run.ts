@@ -12,6 +12,7 @@ import { withProfile } from './run-profile.js';
 import {
   checkMachine,
   chooseEngine,
+  engineText,
   engineWords,
   largestMemory,
   mostProcessors,
@@ -280,7 +281,10 @@ async function run({ values: onLine, given, operands, args }: Given<typeof optio
     const { exec: command, snapshot, json } = values;
     const where = onEngine(engine);
     const session = { io, computer, guest, memory, snapshot, where, log };
-    const facts = (state = 'running') => factsOf(name, values, media.uses, computer.paused ? 'paused' : state);
+    const facts = (state = 'running') => ({
+      ...factsOf(name, values, media.uses, computer.paused ? 'paused' : state),
+      engine: engineText(engine),
+    });
     const { detached } = io;
     if (detached) {
       computer.onSerial(collectBytes((bytes) => detached.output(bytes)));

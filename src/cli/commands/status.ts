@@ -92,10 +92,12 @@ async function statusOfNamed({ process: of, computer }: Named, json: boolean, io
   else if (of.kind === 'site' && !part) io.stdout.write(await describeSite(of));
   else {
     const { state, uses, reach } = part ?? description;
+    const { engine } = description;
     const up = Math.max(0, Math.round((Date.now() - Date.parse(description.since)) / 1000));
     const lines = [
       `${kindWords[part ? 'computer' : of.kind]} ${part ? `${of.name}/${part.name}` : of.name}: ${state}`,
       `  process      ${of.pid}, up ${duration(up)}`,
+      ...(engine === undefined ? [] : [`  engine       ${engine}`]),
       ...uses.map((one) => `  uses         ${one}`),
       ...reach.map((one) => `  reach it by  ${one}`),
       `  control      ${of.path}`,
