@@ -5,6 +5,8 @@
  * Not here: the suite on our own devices (tests/conformance).
  */
 import { spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { BlockError, MemoryDevice, type BlockDevice } from '../../src/api/index.js';
@@ -102,6 +104,17 @@ it('each test has a name of its own, and a right device passes all', async () =>
   const names = conformance(() => ({ device: new MemoryDevice(size) })).map(({ name }) => name);
   expect(new Set(names).size).toBe(names.length);
   expect(await failures(() => new MemoryDevice(size))).toEqual([]);
+});
+
+it('examples/library/filter.mjs passes, and would fail without the inversion of what is read', () => {
+  const example = fileURLToPath(new URL('../../examples/library/filter.mjs', import.meta.url));
+  const run = (text: string) => {
+    const args = ['--input-type=module', '--eval', text];
+    return spawnSync(process.execPath, args, { encoding: 'utf8', cwd: dirname(example) });
+  };
+  const text = readFileSync(example, 'utf8');
+  expect(run(text)).toMatchObject({ status: 0, stdout: '', stderr: '' });
+  expect(run(text.replace('into.copyFrom(inverted(bytes), 0)', 'into.copyFrom(bytes, 0)')).status).toBe(1);
 });
 
 it("examples/library/device.mjs passes with Node's test runner", () => {
