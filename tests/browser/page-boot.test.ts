@@ -21,7 +21,15 @@ async function type(page: Page, line: string, answer: RegExp): Promise<void> {
 it('boots a Debian, which writes to the far disk; the flow has its commands with all times', async () => {
   const image = tempImage(32 * MiB);
   execFileSync('mkfs.ext4', ['-q', '-F', image], { env: admin });
-  const server = startFarbus('serve', '--listen', 'nbd://127.0.0.1:0', '--web', '127.0.0.1:0', image);
+  const server = startFarbus(
+    'serve',
+    '--listen',
+    'nbd://127.0.0.1:0',
+    '--web',
+    '127.0.0.1:0',
+    image,
+    `other=${tempImage(MiB)}`,
+  );
   const [address] = await server.printed(/http:\S+/);
   const browser = await openBrowser();
   const page = await browser.newPage();
@@ -62,10 +70,21 @@ it('boots a Debian, which writes to the far disk; the flow has its commands with
   await type(page, 'umount /mnt && echo gone-$((3*14))', /gone-42/);
   await page.getByRole('button', { name: 'Detach disk.img' }).click();
   await page.getByText('disk.img is detached.').waitFor();
+  // A drive with an overlay has a cache, unless the page says why not.
+  await page.getByRole('button', { name: 'Attach a drive' }).click();
+  await page.getByRole('combobox', { name: 'New drive' }).selectOption('other');
+  await page.getByRole('button', { name: 'Attach', exact: true }).click();
+  await page.getByText('other is attached.').waitFor();
+  expect(await page.getByText('read without a cache').count()).toBe(0);
   expect(errors).toEqual([]);
   await page.getByRole('button', { name: 'Switch off' }).click();
   await page.getByRole('dialog').getByRole('button', { name: 'Switch off' }).click();
   await page.getByText('No computer runs now.').waitFor();
+  await page.getByRole('link', { name: 'Boot here' }).click();
+  await page.getByText('Caches of one far disk').waitFor();
+  await page.getByRole('button', { name: 'Remove the caches' }).click();
+  await page.getByText('The caches are removed.').waitFor();
+  await page.getByText('Caches of one far disk').waitFor({ state: 'detached' });
   await page.close();
 
   server.child.kill('SIGTERM');

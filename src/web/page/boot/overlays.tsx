@@ -1,4 +1,4 @@
-/** The overlays that this browser keeps, and its space for them. */
+/** The overlays and caches that this browser keeps, and its space for them. */
 import type { JSX } from 'preact';
 import { useEffect, useState } from 'preact/hooks';
 import { formatBytes } from '../../../base/format.js';
@@ -9,6 +9,8 @@ import { useTask } from '../parts/task.js';
 
 interface Kept {
   readonly names: readonly string[];
+  /** The names of the caches of far disks. */
+  readonly caches: readonly string[];
   readonly used: number;
   readonly free: number;
 }
@@ -21,15 +23,15 @@ export function Overlays(): JSX.Element | null {
   const [removing, setRemoving] = useState<string | undefined>(undefined);
   const task = useTask();
   const look = async (): Promise<void> => {
-    const [names, space] = await Promise.all([storeNames('overlay'), storageSpace()]);
-    setKept({ names, ...space });
+    const [names, caches, space] = await Promise.all([storeNames('overlay'), storeNames('cache'), storageSpace()]);
+    setKept({ names, caches, ...space });
   };
   useEffect(() => {
     // A browser that refuses storage says so when an overlay is used.
     look().catch(() => undefined);
   }, []);
   if (!kept) return null;
-  const { names, used, free } = kept;
+  const { names, caches, used, free } = kept;
   return (
     <section class="panel" aria-labelledby="overlays">
       <div class="panel-head">
@@ -40,7 +42,8 @@ export function Overlays(): JSX.Element | null {
       </div>
       {free < littleSpace && (
         <p class="notice bad">
-          This browser has little space left: remove an overlay or other site data before a guest writes much.
+          This browser has little space left: remove an overlay, the caches or other site data before a guest writes
+          much.
         </p>
       )}
       {names.length === 0 && (
@@ -57,6 +60,29 @@ export function Overlays(): JSX.Element | null {
             </li>
           ))}
         </ul>
+      )}
+      {caches.length > 0 && (
+        <div class="row">
+          <span class="muted">
+            Caches of {caches.length === 1 ? 'one far disk' : `${caches.length} far disks`}: what was read is not
+            fetched again.
+          </span>
+          <button
+            class="quiet"
+            onClick={() =>
+              void task.run('Removing the caches…', async () => {
+                try {
+                  for (const name of caches) await removeStore('cache', name);
+                } finally {
+                  await look();
+                }
+                return 'The caches are removed.';
+              })
+            }
+          >
+            Remove the caches
+          </button>
+        </div>
       )}
       <Outcome task={task} />
       {removing !== undefined && (
