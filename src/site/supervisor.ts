@@ -130,6 +130,13 @@ export class Supervisor {
     await this.#entry(computer).running?.stop();
   }
 
+  /** Starts a computer that is over. Rejects with a FarbusError, also if it runs. */
+  async startComputer(computer: string): Promise<void> {
+    const { state, restarts } = this.#entry(computer);
+    if (!isOver(state) && !restarts) throw new FarbusError(`${computer} runs already`);
+    await this.restartComputer(computer);
+  }
+
   /**
    * Starts a computer that is over, or switches one off and starts it anew. Rejects with a
    * FarbusError.
@@ -171,6 +178,9 @@ export class Supervisor {
     const { plan } = entry;
     const { events, start } = this.#options;
     const segment = plan.segment === undefined ? undefined : this.#segments.get(plan.segment);
+    // Now: its process tells its state later, and until then it would count as over.
+    entry.state = 'starting';
+    entry.detail = '';
     try {
       entry.running = start(
         plan,

@@ -127,10 +127,11 @@ test.each(['pause', 'resume', 'snapshot', 'detach'])('%s goes to the computer, a
   expect(requests.at(-1)).toMatchObject({ command: 'computer', computer: 'client', request: { command: act } });
 });
 
-test('start and reset start a computer of a site anew; one of farbus run refuses them', async () => {
-  for (const act of ['start', 'reset']) {
+test('start and reset start a computer of a site; one of farbus run refuses them', async () => {
+  const commands = { start: 'start-computer', reset: 'restart-computer' };
+  for (const [act, command] of Object.entries(commands)) {
     expect((await post(`/api/computers/lab%2Fclient/${act}`, {})).status).toBe(200);
-    expect(requests.at(-1)).toMatchObject({ command: 'restart-computer', computer: 'client' });
+    expect(requests.at(-1)).toMatchObject({ command, computer: 'client' });
     expect((await post(`/api/computers/desk/${act}`, {})).status).toBe(409);
   }
 });

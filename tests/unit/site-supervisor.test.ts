@@ -113,6 +113,26 @@ describe('a site that runs', () => {
     await expect(supervisor.restartComputer('c')).rejects.toThrow('the site is ending');
   });
 
+  it('starts no computer that runs, and one that was started counts at once as one that runs', async () => {
+    const { supervisor, told, events } = setUp();
+    await supervisor.start();
+    let isOver = false;
+    void supervisor.over.then(() => (isOver = true));
+    for (const name of ['s', 'c']) events.get(name)!.state('running', '');
+    await expect(supervisor.startComputer('c')).rejects.toThrow('c runs already');
+    expect(told).not.toContain('stop c');
+    events.get('c')!.state('ended', 'halted');
+    await supervisor.startComputer('c');
+    // Its process has not told its state yet.
+    const before = events.get('c');
+    await expect(supervisor.startComputer('c')).rejects.toThrow('c runs already');
+    expect(events.get('c')).toBe(before);
+    events.get('s')!.state('ended', 'halted');
+    await sleep(0);
+    expect(isOver).toBe(false);
+    await supervisor.stop();
+  });
+
   it('gives a console the earlier output, and moves leases', async () => {
     const { supervisor, events, typed } = setUp();
     await supervisor.start();

@@ -19,8 +19,8 @@ export interface SiteStatus {
 /**
  * Handles control commands: `status`; `lease {device, to}`, which moves a lease; `console
  * {computer, alone}`, a stream; `computer {computer, request}`, a request to a computer
- * (app/computer/control); `stop-computer {computer}`; `restart-computer {computer}`; and `down`,
- * which ends the site.
+ * (app/computer/control); `stop-computer {computer}`; `start-computer {computer}`, which refuses
+ * one that runs; `restart-computer {computer}`; and `down`, which ends the site.
  */
 export function siteHandler(supervisor: Supervisor, logs: string, down: () => Promise<void>): ControlHandler {
   return async (request, work) => {
@@ -42,10 +42,12 @@ export function siteHandler(supervisor: Supervisor, logs: string, down: () => Pr
         await supervisor.stopComputer(computer);
         return {};
       }
+      case 'start-computer':
       case 'restart-computer': {
         const computer = String(request['computer']);
         work.waitsFor(() => `${computer} to start`);
-        await supervisor.restartComputer(computer);
+        if (request.command === 'start-computer') await supervisor.startComputer(computer);
+        else await supervisor.restartComputer(computer);
         return {};
       }
       case 'computer': {

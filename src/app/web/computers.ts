@@ -40,7 +40,7 @@ export function computerRoutes(env: NodeJS.ProcessEnv, addressOf: ExportAddress)
     right: 'control',
     answer: async (call) => ({ json: await ask(call, { command: action }) }),
   });
-  const restart = (action: string): Route => ({
+  const startAnew = (action: string, command: string): Route => ({
     kind: 'post',
     path: path(action),
     right: 'control',
@@ -49,7 +49,7 @@ export function computerRoutes(env: NodeJS.ProcessEnv, addressOf: ExportAddress)
       if (computer === undefined) {
         throw new WebFailure(409, 'only computers of sites start anew from here: end it, and run farbus run again');
       }
-      await askControl(process.path, { command: 'restart-computer', computer }, { signal });
+      await askControl(process.path, { command, computer }, { signal });
       return { json: {} };
     },
   });
@@ -131,7 +131,8 @@ export function computerRoutes(env: NodeJS.ProcessEnv, addressOf: ExportAddress)
       answer: async (call, { drive }) => ({ json: await ask(call, { command: 'detach', drive: driveOf(drive) }) }),
     },
     ...['pause', 'resume', 'snapshot'].map(act),
-    ...['start', 'reset'].map(restart),
+    startAnew('start', 'start-computer'),
+    startAnew('reset', 'restart-computer'),
     {
       kind: 'post',
       path: path('stop'),
