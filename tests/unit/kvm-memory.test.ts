@@ -1,6 +1,7 @@
 /** The memory of a KVM guest: bounds of device accesses, and loading of a 64-bit kernel. */
 import { describe, expect, it } from 'vitest';
 import { loadPvh } from '../../src/machine/boot/pvh.js';
+import { bytesOfPages, putPages } from '../../src/machine/engines/kvm/snapshot/memory-image.js';
 import { KvmMemory, lowMemoryEnd } from '../../src/machine/engines/kvm/memory.node.js';
 
 const MiB = 2 ** 20;
@@ -47,6 +48,27 @@ describe("a device's view of memory", () => {
       [4 * GiB, GiB],
     ]);
     expect(slots.every(({ processAddress }) => processAddress % 4096n === 0n)).toBe(true);
+  });
+});
+
+describe('the memory in a snapshot', () => {
+  it('is put back in runs that the memory can show, however many pages are used', () => {
+    const runs: number[][] = [];
+    const memory = {
+      size: GiB,
+      linear(offset: number, length: number) {
+        runs.push([offset, length]);
+        return { set: () => undefined } as unknown as Uint8Array;
+      },
+    };
+    const bits = new Uint8Array(GiB / 4096 / 8).fill(0xff);
+    const places: number[][] = [];
+    const pages = { subarray: (from: number, to: number) => places.push([from, to - from]) };
+    putPages(memory, bits, pages as unknown as Uint8Array);
+    expect(runs).toEqual([0, 1, 2, 3].map((part) => [part * 256 * MiB, 256 * MiB]));
+    expect(places).toEqual(runs);
+    expect(bytesOfPages(memory, bits)).toBe(GiB);
+    expect(new KvmMemory(4 * GiB).linear(3 * GiB - 1, 256 * MiB)).toHaveLength(256 * MiB);
   });
 });
 

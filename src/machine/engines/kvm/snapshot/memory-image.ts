@@ -7,6 +7,9 @@ const page = 4096;
 /** Bytes that are looked at in one go: much of the memory was never written. */
 const block = 64 * page;
 
+/** Most pages of one run: the memory shows at most 1 GiB at once. */
+const longestRun = 2 ** 16;
+
 /** Guest memory as consecutive bytes, without the hole below 4 GiB. */
 export interface LinearMemory {
   readonly size: number;
@@ -66,12 +69,12 @@ function eachRun(bits: Uint8Array, visit: (offset: number, length: number, at: n
   const pages = bits.length * 8;
   for (let number = 0; number <= pages; number++) {
     const used = number < pages && (bits[number >> 3]! & (1 << (number & 7))) !== 0;
-    if (used) start ??= number;
-    else if (start !== undefined) {
+    if (start !== undefined && (!used || number - start === longestRun)) {
       const length = (number - start) * page;
       visit(start * page, length, at);
       at += length;
       start = undefined;
     }
+    if (used) start ??= number;
   }
 }
