@@ -225,8 +225,9 @@ async function cutServer(protocol: 'nbd' | 'aoe' | 'ssh', image: string): Promis
       drive: `aoe:1.0@udp:${there}/${here}?mtu=9000`,
       before: [
         `cp ${image} ${file}`,
-        `start() { ${farbus} serve --listen 'aoe:1.0@udp:${here}/${there}?mtu=9000' disk=${file} & server=$!; }`,
+        `start() { ${farbus} serve --listen 'aoe:1.0@udp:${here}/${there}?mtu=9000' disk=${file} > /run/served & server=$!; }`,
         `full=$(($(du -k ${file} | cut -f 1) + ${cutAfter >> 10})); start`,
+        'until grep -q aoe: /run/served; do sleep 1; done',
         `(until [ $(du -k ${file} | cut -f 1) -gt $full ]; do sleep 1; done`,
         `kill -9 $server; echo gone; sleep ${goneSeconds}; start; wait) & watch=$!`,
       ].join('\n'),

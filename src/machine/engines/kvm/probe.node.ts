@@ -81,6 +81,7 @@ function probe(): KvmState {
     page = system.map(vcpu, system.control(kvm, Request.getVcpuMmapSize, 0));
     const run = new DataView(page.buffer, page.byteOffset, page.byteLength);
     let best = Infinity;
+    let slow = 0;
     const began = performance.now();
     for (let i = 0; best > longestMs && (i < tries || performance.now() - began < triesMs); i++) {
       memory[At.mark] = 0;
@@ -94,7 +95,8 @@ function probe(): KvmState {
       if (value !== doneValue || memory[At.mark] !== 1 || memory[At.pair] !== 0x55) {
         return 'it interprets instructions, and does not know all of them';
       }
-      if (performance.now() - started > 100) break;
+      // Once may be a busy computer.
+      if (performance.now() - started > 100 && ++slow === 2) break;
     }
     return best > longestMs ? 'it pages in software, which is slower than the other engine' : true;
   } finally {
