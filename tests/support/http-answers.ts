@@ -11,6 +11,8 @@ type Receiver = Parameters<OpenSocket>[0];
 /** The client's end of a connection to the server. */
 export class FakeSocket extends EventEmitter {
   destroyed = false;
+  /** Number of bytes that have arrived at the client. */
+  fed = 0;
   readonly #receiver: Receiver;
   readonly #requests: (socket: FakeSocket, starts: readonly [start: number, end: number][]) => void;
   #buffer: Uint8Array;
@@ -39,6 +41,7 @@ export class FakeSocket extends EventEmitter {
       const count = Math.min(this.#buffer.length, bytes.length - at);
       this.#buffer.set(bytes.subarray(at, at + count));
       at += count;
+      this.fed += count;
       this.#receiver.callback(count, this.#buffer);
       this.#buffer = this.#receiver.buffer();
     }

@@ -1,6 +1,6 @@
 /** The HTTP client for plain range requests (src/storage/http/direct). */
 import { randomBytes } from 'node:crypto';
-import { afterEach, describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
 import { buffersOf } from '../../src/base/buffers.js';
 import type { BodySink } from '../../src/storage/http/exchange.js';
 import { fakeServer, rangeAnswer, type FakeServer, type FakeSocket } from '../support/http-answers.js';
@@ -179,5 +179,24 @@ describe('requests', () => {
     expect(await first).toBe('given up');
     expect(socket.destroyed).toBe(true);
     await second;
+  });
+
+  it('that are given up behind an answer that has begun do not begin it again in the middle', async () => {
+    let isHeld = true;
+    const { sockets } = start((socket, ranges) => {
+      if (isHeld) socket.feed(rangeAnswer(content, ranges[0]!).subarray(0, 30_000));
+      else rightly(socket, ranges);
+    });
+    const first = read(0, 60_000).catch((error: Error) => error.message);
+    let end: ((reason: Error) => void) | undefined;
+    const second = read(7, 700, { endBy: (how) => (end = how) }).catch((error: Error) => error.message);
+    const third = expectBytes(9, 900);
+    await vi.waitFor(() => expect(sockets[0]!.fed).toBeGreaterThan(0));
+    isHeld = false;
+    end!(new Error('given up'));
+    expect(await second).toBe('given up');
+    // The reader asks again for the bytes that are missing.
+    expect(await first).toBe('the connection was given up');
+    await third;
   });
 });

@@ -105,6 +105,21 @@ it.each([
   expect([early, ended]).toEqual([1, true]);
 });
 
+it('a server that drops requests behind others gets them one by one', async () => {
+  const send: Send = (_url, request) => {
+    if (!request.mayQueue) return answer(request);
+    return new Promise((_resolve, reject) => request.endBy(reject));
+  };
+  const object = await HttpObject.open({ ...options, send, close: async () => undefined }, signal);
+  let ended = 0;
+  for (let at = 0; at < 5; at++) {
+    void object.read(at * 1000, buffersOf(new Uint8Array(512)), signal).then(() => ended++);
+  }
+  // The silence after which a request is given up, and the pause before the next one.
+  await vi.advanceTimersByTimeAsync(21_000);
+  expect(ended).toBe(5);
+});
+
 it('memory is not written after its read has failed', async () => {
   let sink: BodySink | undefined;
   const send: Send = async (_url, request) => {

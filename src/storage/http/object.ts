@@ -249,6 +249,8 @@ export class HttpObject {
     try {
       await this.#options.send(from, { headers, mayQueue, receive, endBy: silence.endBy });
     } catch (error) {
+      // A server may drop requests that come before it has answered the ones before them.
+      if (mayQueue && silence.passed) this.#queues = false;
       if (error instanceof BlockError || done === 0) throw error;
     } finally {
       isOver = true;

@@ -111,6 +111,7 @@ export class Connection {
     const at = this.#requests.indexOf(request);
     if (at < 0) return;
     this.#requests.splice(at, 1);
+    if (at === 0) this.#sink = undefined;
     this.#end('us');
     request.failed(reason);
   }
@@ -205,13 +206,16 @@ export class Connection {
     if (this.#isOver) return;
     this.#isOver = true;
     this.#socket.destroy();
-    const isBegun = this.#sink !== undefined || this.#part !== undefined;
+    const isBegun = this.#sink !== undefined;
+    const isAnswering = isBegun || this.#part !== undefined || this.#answers === 0;
     this.#sink = undefined;
     const requests = this.#requests.splice(0);
     this.#ended(by === 'us' ? 0 : Math.max(0, requests.length - (this.#isBehind ? 0 : 1)));
-    const error = this.#error ?? new Error('the server closed the connection');
-    // A server may close an idle connection at the moment when a request is sent.
-    if (by === 'server' && (isBegun || this.#answers === 0)) requests.shift()?.failed(error);
+    const error =
+      this.#error ?? new Error(by === 'us' ? 'the connection was given up' : 'the server closed the connection');
+    // A body is not begun again: its reader keeps what has arrived. A server may close an idle
+    // connection at the moment when a request is sent.
+    if (isBegun || (by === 'server' && isAnswering)) requests.shift()?.failed(error);
     for (const request of requests) request.resend(error);
   }
 }
