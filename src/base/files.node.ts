@@ -6,10 +6,11 @@
  * opened with O_EXCL, which fails on an existing link. So another user cannot place a link of that
  * name that makes this user overwrite another of his files.
  */
-import { constants, existsSync, mkdirSync, statSync } from 'node:fs';
-import { lstat, mkdir, open, rename, rm, type FileHandle } from 'node:fs/promises';
+import { constants } from 'node:fs';
+import { lstat, open, rename, rm, type FileHandle } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { errnoOf, FarbusError } from './errors.js';
+import { makeFolders } from './folders.node.js';
 import { ownedName, removeOrphans } from './owned.node.js';
 
 /** Separates the file's name from the owner (owned.node.ts) in the name of its temporary file. */
@@ -35,7 +36,8 @@ export async function replaceFile(
   { mode = 0o600, makesFolder = false, durable = false }: ReplaceOptions = {},
 ): Promise<void> {
   const folder = dirname(resolve(path));
-  if (makesFolder) await (durable ? makeDurableFolder(folder) : mkdir(folder, { recursive: true }));
+  if (makesFolder && durable) await makeDurableFolder(folder);
+  else if (makesFolder) makeFolders(folder);
   const temporary = await temporaryBeside(path);
   const file = await open(temporary, 'wx', mode);
   try {
@@ -70,7 +72,7 @@ export async function temporaryBeside(path: string): Promise<string> {
  * durable: after a power cut a file in a folder that is lost is lost too.
  */
 export async function makeDurableFolder(path: string, mode = 0o777): Promise<void> {
-  const first = await mkdir(path, { recursive: true, mode });
+  const first = makeFolders(path, mode);
   if (first === undefined) return;
   for (let made = resolve(path); ; made = dirname(made)) {
     await syncFolder(made);
@@ -103,22 +105,4 @@ export async function openForWriting(path: string, mode = 0o600): Promise<FileHa
   }
   const follow = found?.isSymbolicLink() ? 0 : O_NOFOLLOW;
   return open(path, O_WRONLY | O_CREAT | O_TRUNC | follow, mode);
-}
-
-/**
- * Makes a folder, and the folders above it. Succeeds if it exists.
- *
- * Node's own recursive mkdir never returns where a file system refuses with ENOENT in a folder that
- * exists, as /proc does.
- */
-export function makeFolders(path: string, mode: number): void {
-  try {
-    mkdirSync(path, { mode });
-  } catch (error) {
-    const code = errnoOf(error);
-    if (code === 'EEXIST' && statSync(path).isDirectory()) return;
-    if (code !== 'ENOENT' || existsSync(dirname(path))) throw error;
-    makeFolders(dirname(path), mode);
-    makeFolders(path, mode);
-  }
 }

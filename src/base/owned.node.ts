@@ -14,9 +14,11 @@ import { createHash, randomBytes } from 'node:crypto';
 import { readFileSync, readlinkSync } from 'node:fs';
 import { lstat, mkdir, readdir, rm } from 'node:fs/promises';
 import { connect } from 'node:net';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { bootId } from './boot-id.node.js';
-import { errnoOf } from './errors.js';
+import { errnoOf, FarbusError, messageOf } from './errors.js';
+import { makeFolders } from './folders.node.js';
 
 /** Files from another place are kept for this time after their last change, in ms. */
 const foreignMs = 24 * 60 * 60 * 1000;
@@ -49,13 +51,20 @@ export const byMkdtemp = /^[A-Za-z0-9]{6}$/;
 /**
  * Makes a new folder in `parent` that only this user can enter (mode 0700). First removes the
  * folders with this prefix that killed processes have left; see {@link removeOrphans}.
+ * @throws FarbusError if it cannot be made
  */
 export async function makeOwnedFolder(parent: string, prefix: string, options: OrphanOptions = {}): Promise<string> {
-  await mkdir(parent, { recursive: true });
-  await removeOrphans(parent, prefix, options);
-  const path = join(parent, ownedName(prefix));
-  await mkdir(path, { mode: 0o700 });
-  return path;
+  try {
+    makeFolders(parent);
+    await removeOrphans(parent, prefix, options);
+    const path = join(parent, ownedName(prefix));
+    await mkdir(path, { mode: 0o700 });
+    return path;
+  } catch (error) {
+    const variable = parent === tmpdir() ? 'TMPDIR' : 'XDG_CACHE_HOME';
+    const advice = `set ${variable} to a folder that you may write to`;
+    throw new FarbusError(`cannot make a folder in ${parent} (${messageOf(error)}): ${advice}`, { cause: error });
+  }
 }
 
 export interface OrphanOptions {

@@ -16,6 +16,7 @@ import { dirname, isAbsolute, join } from 'node:path';
 import { releasable } from '../base/releasable.js';
 import { FarbusError, errnoOf, messageOf } from '../base/errors.js';
 import { replaceFile, replaceMark } from '../base/files.node.js';
+import { makeFolders } from '../base/folders.node.js';
 import { ownedName, removeOrphans } from '../base/owned.node.js';
 import { announceUse, markUsed } from './cache-use.node.js';
 
@@ -46,7 +47,7 @@ export function temporaryName(path: string): string {
 /** Makes `folder` and its parents, and removes temporary files that interrupted runs left in it. */
 export async function prepareFolder(folder: string): Promise<void> {
   await inCache(folder, async () => {
-    await mkdir(folder, { recursive: true });
+    makeFolders(folder);
     await announceUse(dirname(folder));
     await removeOrphans(folder, replaceMark);
     await removeOrphans(folder, temporaryMark, { before: /^\d+-[0-9a-f]{12}$/ });

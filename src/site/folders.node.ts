@@ -2,7 +2,7 @@
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { FarbusError, messageOf } from '../base/errors.js';
-import { makeFolders } from '../base/files.node.js';
+import { makeFolders } from '../base/folders.node.js';
 
 /** The folder of all sites' logs. It may not exist. */
 export function logsFolder(env: NodeJS.ProcessEnv): string {

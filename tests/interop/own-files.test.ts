@@ -6,7 +6,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { Random } from '../../src/conformance/random.js';
 import { tempPath } from '../support/temp.js';
-import { farbus, startFarbus } from './farbus.js';
+import { execute, farbus, farbusFile, startFarbus } from './farbus.js';
 
 const precious = Buffer.concat([Buffer.alloc(32768), Buffer.from('PRECIOUS\n'.repeat(4000))]);
 
@@ -37,6 +37,19 @@ describe('a file that Farbus did not make', () => {
       expect(readFileSync(file).equals(precious)).toBe(true);
     });
   }
+});
+
+// Node's recursive mkdir never returns below /proc.
+it.skipIf(process.platform !== 'linux').each([
+  ['XDG_CACHE_HOME', '/proc/none/x', ['run', '--drive', 'memory:1M', '--exec', 'true']],
+  ['XDG_CACHE_HOME', '/dev/null/x', ['run', '--drive', 'memory:1M', '--exec', 'true']],
+  ['TMPDIR', '/proc/none/x', ['attach', 'memory:1M']],
+  ['TMPDIR', '/dev/null/x', ['attach', 'memory:1M']],
+])('a folder that cannot be made is reported in a line: %s=%s', async (variable, path, command) => {
+  const args = [`${variable}=${path}`, 'FARBUS_ENGINE=v86', process.execPath, farbusFile, ...command];
+  const { code, stderr } = await execute('env', args);
+  expect(stderr).toMatch(new RegExp(`^farbus: cannot [^\n]+: set ${variable} to a folder that you may write to\n$`));
+  expect(code).toBe(1);
 });
 
 it('a trace of an earlier run is replaced', async () => {

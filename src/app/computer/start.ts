@@ -8,7 +8,7 @@ import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { FarbusError, messageOf, usageError } from '../../base/errors.js';
-import { makeFolders } from '../../base/files.node.js';
+import { makeFolders } from '../../base/folders.node.js';
 import { formatBytes } from '../../base/format.js';
 import { silent, type Logger } from '../../base/log.js';
 import { release } from '../../base/releasable.js';

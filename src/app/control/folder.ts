@@ -12,7 +12,7 @@ import { lstat, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { isAbsolute, join } from 'node:path';
 import { errnoOf, FarbusError, messageOf } from '../../base/errors.js';
-import { makeFolders } from '../../base/files.node.js';
+import { makeFolders } from '../../base/folders.node.js';
 import { isDead, isRunning } from '../../base/owned.node.js';
 
 /** The path of the folder, which need not exist. */

@@ -5,12 +5,13 @@
  *
  * Not here: the routes (guest-routes.ts), tokens and origins (web/server).
  */
-import { mkdir, readFile, rename } from 'node:fs/promises';
+import { readFile, rename } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { Worker } from 'node:worker_threads';
 import { gzip } from 'node:zlib';
 import { errnoOf, FarbusError } from '../../base/errors.js';
+import { makeFolders } from '../../base/folders.node.js';
 import type { Logger } from '../../base/log.js';
 import type { GuestFile, GuestSystem } from '../../browser/guest-files.js';
 import { sha256, temporaryName } from '../../guest/cache.node.js';
@@ -141,7 +142,7 @@ export class GuestFolder {
     });
     if (there) return there;
     this.#log.log('info', 'the system of browser tabs boots once, for its snapshot');
-    await mkdir(dirname(path), { recursive: true });
+    makeFolders(dirname(path));
     const made = temporaryName(path);
     await inThread(made);
     await rename(made, path);

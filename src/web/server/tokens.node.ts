@@ -13,7 +13,8 @@ import { lstatSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { errnoOf, failed, FarbusError } from '../../base/errors.js';
-import { makeFolders, replaceFile } from '../../base/files.node.js';
+import { replaceFile } from '../../base/files.node.js';
+import { makeFolders } from '../../base/folders.node.js';
 import { stateFolder } from '../../base/state-folder.node.js';
 
 /** The name of the console token in lists and logs. */
