@@ -47,8 +47,8 @@ export interface Capabilities {
 }
 
 /**
- * Facts about a device. While the device is open only the size and the route change; a change of a
- * removable medium changes them all.
+ * Facts about a device. While the device is open only the size, the route and `away` change; a
+ * change of a removable medium changes them all.
  */
 export interface BlockInfo {
   /** Length in bytes; a multiple of `blockSize`. */
@@ -82,6 +82,11 @@ export interface BlockInfo {
    * "nbd://b:10809/disk"). Changes when another one is used.
    */
   readonly route?: string | undefined;
+  /**
+   * When the server of the disk was lost, in ms since 1970. Requests wait for it, or fail. Absent
+   * while it is there.
+   */
+  readonly away?: number | undefined;
   /**
    * The marks that identify the disk after a restart or a replacement (identity.ts); absent if
    * there are none.

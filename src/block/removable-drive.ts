@@ -51,6 +51,8 @@ export abstract class RemovableDrive extends BlockBase {
   }
 
   get info(): BlockInfo {
+    const { route, away } = this.#inside?.device.info ?? this.#info;
+    if (route !== this.#info.route || away !== this.#info.away) this.#info = { ...this.#info, route, away };
     return this.#info;
   }
 

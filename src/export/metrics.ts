@@ -53,6 +53,12 @@ export function metricsText(
     by(({ device }) => device.info.size),
   );
   metric(
+    'farbus_export_away',
+    'gauge',
+    'Is 1 if the server of the source is lost.',
+    by(({ device }) => (device.info.away === undefined ? 0 : 1)),
+  );
+  metric(
     'farbus_requests_total',
     'counter',
     'Requests begun.',

@@ -50,7 +50,7 @@ beforeAll(async () => {
   for (const text of [`${server.uri('rescue.iso')},cdrom`, `${server.uri('disk.img')},read-only,bus=ahci`]) {
     const drive = await openClientDrive(parseSource(text), { log });
     drives.push(drive);
-    media.add(drive.device!);
+    media.add(drive.device!, text);
   }
   const firmware = await prepareFirmware();
   computer = await createComputer(drives, 64 << 20, { log, firmware, onEject: media.ejected });

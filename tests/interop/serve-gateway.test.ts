@@ -4,11 +4,15 @@
  */
 import { execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
 import { readFileSync, writeFileSync } from 'node:fs';
+import { createServer, type AddressInfo } from 'node:net';
 import { join } from 'node:path';
-import { afterAll, beforeAll, expect, it } from 'vitest';
+import { afterAll, beforeAll, expect, it, vi } from 'vitest';
+import type { ServeStatus } from '../../src/app/serve/control.js';
 import { ServeProcess } from '../support/server.js';
 import { tempFolder } from '../support/temp.js';
+import { farbus, startFarbus } from './farbus.js';
 
 const folder = tempFolder();
 const image = join(folder, 'disk.img');
@@ -61,3 +65,49 @@ it('keeps writes in an overlay across restarts, and leaves the origin unchanged'
   }
   expect(Buffer.compare(readFileSync(image), content)).toBe(0);
 });
+
+it('shows while the server of the disk is lost that it is, and since when', async () => {
+  const source = origin.uri('disk.img');
+  const over = `over=${source},overlay=${join(folder, 'away')}`;
+  const metrics = await freePort();
+  const options = ['--server-name', 'gate', '--metrics', `127.0.0.1:${metrics}`];
+  const gateway = new ServeProcess(join(folder, 'gateway'), [`plain=${source}`, over, ...options]);
+  await gateway.start();
+  const several = `${source}&socket=${join(folder, 'none')}`;
+  const disk = startFarbus('attach', several, '--name', 'far');
+  await disk.printed(/nbd/);
+  const awayTimes = async (): Promise<(number | undefined)[]> => {
+    const [server] = JSON.parse((await farbus('status', 'gate', '--json')).stdout) as [ServeStatus];
+    return server.exports.map(({ away }) => away);
+  };
+  const shown = async (): Promise<Record<string, unknown>> => ({
+    disk: (await farbus('status', 'far')).stdout.match(/by way of nbd|away for .*, last at nbd/)?.[0].slice(0, 4),
+    status: (await farbus('status', 'gate')).stdout.match(/away for/g)?.length,
+    list: (await farbus('ps')).stdout.match(/\(away\)/g)?.length,
+    metrics: (await (await fetch(`http://127.0.0.1:${metrics}/metrics`)).text()).match(/^farbus_export_away.* 1$/gm)
+      ?.length,
+  });
+  const becomes = (what: Record<string, unknown>): Promise<void> =>
+    vi.waitFor(async () => expect(await shown()).toEqual(what), { timeout: 50_000, interval: 200 });
+  try {
+    expect(await awayTimes()).toEqual([undefined, undefined]);
+    await becomes({ disk: 'by w' });
+    await origin.stop();
+    await becomes({ disk: 'away', status: 2, list: 3, metrics: 2 });
+    expect(await awayTimes()).toEqual([expect.any(Number), expect.any(Number)]);
+    await origin.start();
+    await becomes({ disk: 'by w' });
+  } finally {
+    disk.child.kill();
+    await disk.ended;
+    await gateway.stop();
+  }
+});
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  return port;
+}

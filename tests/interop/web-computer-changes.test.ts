@@ -38,7 +38,7 @@ beforeAll(async () => {
   const drives: ClientDrive[] = [];
   media = new Media(drives, { log: silent }, texts);
   for (const text of texts) drives.push(await openClientDrive(parseSource(text), { log: silent }));
-  for (const { device } of drives) if (device) media.add(device);
+  for (const [index, { device }] of drives.entries()) if (device) media.add(device, texts[index]!);
   computer = await ClientComputer.create({ drives, createEngine: async (trap) => engineOf(trap) });
   media.setComputer(computer);
   const facts = { state: 'running', uses: texts, reach: [] };

@@ -3,6 +3,7 @@
  * ports, when the user or the guest exchanges them.
  */
 import { FarbusError, messageOf } from '../../base/errors.js';
+import { waysOf } from '../control/ways.js';
 import { withoutSecrets } from '../../base/web-address.js';
 import type { Logger } from '../../base/log.js';
 import type { BlockDevice } from '../../block/device.js';
@@ -17,7 +18,8 @@ export class Media implements MediaChanger {
   readonly #options: SourceOptions;
   readonly #log: Logger;
   /** Media in the computer's drives. */
-  readonly #open = new Set<BlockDevice>();
+  /** The open devices, with the texts of their sources. */
+  readonly #open = new Map<BlockDevice, string>();
   #computer: Computer | undefined;
 
   /** Sources of the drives as given; undefined for an empty drive. */
@@ -50,9 +52,17 @@ export class Media implements MediaChanger {
     });
   }
 
-  /** Adds a medium that is in a drive from the start, so that it is closed with the others. */
-  add(medium: BlockDevice): void {
-    this.#open.add(medium);
+  /** How the sources are reached, for `farbus ps`. */
+  get ways(): ReturnType<typeof waysOf> {
+    return waysOf([...this.#open].map(([{ info }, source]) => [source, info]));
+  }
+
+  /**
+   * Adds a medium that is in a drive from the start, so that it is closed with the others.
+   * @param source its source, as in {@link uses}
+   */
+  add(medium: BlockDevice, source: string): void {
+    this.#open.set(medium, source);
   }
 
   /** Sets the computer that the drives belong to. */
@@ -108,7 +118,7 @@ export class Media implements MediaChanger {
 
   /** Closes all media. */
   async close(): Promise<void> {
-    const closed = await Promise.allSettled([...this.#open].map((medium) => this.#close(medium)));
+    const closed = await Promise.allSettled([...this.#open.keys()].map((medium) => this.#close(medium)));
     for (const one of closed) if (one.status === 'rejected') throw one.reason;
   }
 
@@ -129,7 +139,7 @@ export class Media implements MediaChanger {
       await device.close();
       throw error;
     }
-    this.#open.add(device);
+    this.#open.set(device, parsed.text);
     if (index < this.#sources.length) this.#sources[index] = parsed.text;
     const warning = guestTail(`drive ${index}`, device, this.#drives[index]!.kind ?? 'disk');
     if (warning !== undefined) this.#log.log('warn', warning);

@@ -5,6 +5,7 @@
 import { FarbusError } from '../../base/errors.js';
 import { askControl } from './client.js';
 import type { ProcessKind, Registered } from './kinds.js';
+import { readWays, type SourceWay } from './ways.js';
 
 /** A computer of a site. */
 export interface ComputerDescription {
@@ -28,6 +29,8 @@ export interface Description {
   readonly uses: readonly string[];
   /** URIs at which it is reached, or commands that reach it; the most useful first. */
   readonly reach: readonly string[];
+  /** Sources of `uses` that have a gateway in use, or whose servers are lost; absent for none. */
+  readonly ways?: readonly SourceWay[];
   /** The computers of a site. */
   readonly computers?: readonly ComputerDescription[];
 }
@@ -41,11 +44,13 @@ export const describeMs = 2000;
  */
 export async function describe({ kind, name, pid, path }: Registered): Promise<Description> {
   const answer = await askControl(path, { command: 'describe' }, { limitMs: describeMs, absolute: true });
-  const { since, state, engine, uses, reach, computers } = fieldsOf(answer);
+  const { since, state, engine, uses, reach, ways, computers } = fieldsOf(answer);
   if (typeof since !== 'string' || typeof state !== 'string' || Number.isNaN(Date.parse(since))) {
     throw new FarbusError(`the process that listens at ${path} does not describe itself`);
   }
   const parts = Array.isArray(computers) ? { computers: computers.map(computerOf) } : {};
+  const found = readWays(ways);
+  const known = found.length > 0 ? { ways: found } : {};
   // The socket's own name says which one it is, whatever the process answers.
   return {
     kind,
@@ -56,6 +61,7 @@ export async function describe({ kind, name, pid, path }: Registered): Promise<D
     ...(typeof engine === 'string' && { engine }),
     uses: textsOf(uses),
     reach: textsOf(reach),
+    ...known,
     ...parts,
   };
 }

@@ -84,7 +84,7 @@ export interface Registering {
 }
 
 /** Facts about a process for `farbus ps` that it finds out during its start. */
-export type Facts = Pick<Description, 'state' | 'engine' | 'uses' | 'reach' | 'computers'>;
+export type Facts = Pick<Description, 'state' | 'engine' | 'uses' | 'reach' | 'ways' | 'computers'>;
 
 /** The entry of this process. */
 export interface Registration {
@@ -138,9 +138,16 @@ export async function register({ kind, name, usual, env, end }: Registering, ear
 }
 
 /** Facts without the secrets of sources. */
-function shown({ uses, computers, ...facts }: Facts): Facts {
+function shown({ uses, ways, computers, ...facts }: Facts): Facts {
   const parts = computers?.map((one) => ({ ...one, uses: one.uses.map(withoutSecrets) }));
-  return { ...facts, uses: uses.map(withoutSecrets), ...(parts && { computers: parts }) };
+  const known = ways && {
+    ways: ways.map(({ source, route, ...way }) => ({
+      source: withoutSecrets(source),
+      ...(route !== undefined && { route: withoutSecrets(route) }),
+      ...way,
+    })),
+  };
+  return { ...facts, uses: uses.map(withoutSecrets), ...known, ...(parts && { computers: parts }) };
 }
 
 /** `usual`, or the first of `usual-2`, `usual-3` and so on that is free. */

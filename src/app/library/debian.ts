@@ -179,6 +179,6 @@ async function openDrive(
 ): Promise<ClientDrive> {
   if (typeof drive !== 'string') return 'info' in drive ? { device: drive } : drive;
   const opened = await openClientDrive(parseSource(drive), opening);
-  if (opened.device) media.add(opened.device);
+  if (opened.device) media.add(opened.device, drive);
   return opened;
 }

@@ -22,6 +22,8 @@ export interface ExportStatus {
   readonly writer?: string;
   /** The gateway in use, if its source names several. */
   readonly route?: string;
+  /** Time since the server of its source was lost, in seconds; absent while it is there. */
+  readonly away?: number;
   /** Present if the storage has a lock for its one writer. */
   readonly lock?: LockStatus;
   /** For a removable drive: is a medium present, and does a client hold it? */
@@ -113,7 +115,7 @@ export function addressesOf(service: ServeService): string[] {
 /** The status of an export, with its rates if `rates` is given. */
 export async function exportStatus(of: Offered, rates?: RateSampler): Promise<ExportStatus> {
   const { name, description, device, counters, lease } = of;
-  const { route } = device.info;
+  const { route, away } = device.info;
   const lock = device.writerLock && (await lockStatus(device.writerLock));
   return {
     name,
@@ -122,6 +124,7 @@ export async function exportStatus(of: Offered, rates?: RateSampler): Promise<Ex
     readOnly: of.readOnly || device.info.readOnly,
     ...(lease && { writer: lease.holder }),
     ...(route !== undefined && { route }),
+    ...(away !== undefined && { away: secondsSince(away) }),
     ...(lock && { lock }),
     ...(device.media && { medium: { present: device.media.medium !== '', held: of.media.held } }),
     clients: [...of.users].map((user) => clientStatus(user, rates)),
@@ -145,6 +148,11 @@ async function lockStatus(lock: WriterLock): Promise<LockStatus> {
   }
 }
 
+/** @param time in ms since 1970 */
+function secondsSince(time: number): number {
+  return Math.max(0, Math.round((Date.now() - time) / 1000));
+}
+
 function clientStatus({ id, peer, tlsName, token, since, counters }: ExportUser, rates?: RateSampler): ClientStatus {
   const { lastWrite, ...counts } = counters;
   return {
@@ -152,7 +160,7 @@ function clientStatus({ id, peer, tlsName, token, since, counters }: ExportUser,
     peer,
     ...(tlsName !== undefined && { tlsName }),
     ...(token !== undefined && { token }),
-    connected: Math.round((Date.now() - since) / 1000),
+    connected: secondsSince(since),
     ...counts,
     ...(lastWrite !== undefined && { lastWrite: Math.round((performance.now() - lastWrite) / 1000) }),
     ...(rates && { rates: rates.of(counters) }),

@@ -190,11 +190,11 @@ export class ServeService {
     }));
   }
 
-  /** The sources of the exports, each with the export's name unless that is the source's end. */
-  get sources(): string[] {
-    return (this.#settings?.exports ?? []).map(({ name, source }) =>
-      source.location.endsWith(name) ? source.text : `${name}=${source.text}`,
-    );
+  /** By export: its source, with the export's name unless that is the source's end. */
+  get sources(): ReadonlyMap<string, string> {
+    const textOf = ({ name, source: { location, text } }: ExportSettings): string =>
+      location.endsWith(name) ? text : `${name}=${text}`;
+    return new Map(this.#settings?.exports.map((one) => [one.name, textOf(one)]));
   }
 
   /** The URL of the metrics, if they are served. */

@@ -178,7 +178,7 @@ class SiteComputer implements RunningComputer {
       drives.push(opened);
       if (drive.kind === 'own' || !opened.device) continue;
       if (this.#over) return opened.device.close();
-      media.add(opened.device);
+      media.add(opened.device, driveText(drive));
     }
     if (this.#over) return;
     const { processors } = this.#plan;

@@ -114,6 +114,7 @@ class Events {
         clients: users.size,
         ...(lease && { writer: lease.holder }),
         ...(device.media && { medium: { present: device.media.medium !== '', held: media.held } }),
+        ...(device.info.away !== undefined && { away: true }),
         reads: rate(activity.reads),
         writes: rate(activity.writes),
         read: rate(activity.read),

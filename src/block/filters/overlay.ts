@@ -27,7 +27,7 @@ const maxExtents = 256;
 
 /** Copy-on-write: writes go to a store, and the base is never changed. */
 export class OverlayFilter extends BlockBase {
-  readonly info: BlockInfo;
+  #info: BlockInfo;
   readonly #base: BlockDevice;
   readonly #store: BlockDevice;
   readonly #layout: OverlayLayout;
@@ -64,7 +64,7 @@ export class OverlayFilter extends BlockBase {
     if (blockSize > clusterSize || header.layout.baseSize % blockSize !== 0) {
       throw new FarbusError(`blocks of ${blockSize} bytes do not fit an overlay of this disk: use another store`);
     }
-    this.info = {
+    this.#info = {
       size: header.layout.baseSize,
       tail: base.info.tail,
       blockSize,
@@ -84,6 +84,13 @@ export class OverlayFilter extends BlockBase {
         multiConnection: store.info.can.multiConnection,
       },
     };
+  }
+
+  /** The way to the base is the base's own fact. */
+  get info(): BlockInfo {
+    const { route, away } = this.#base.info;
+    if (route !== this.#info.route || away !== this.#info.away) this.#info = { ...this.#info, route, away };
+    return this.#info;
   }
 
   protected async doRead(offset: number, into: Buffers, options: RequestOptions): Promise<void> {

@@ -16,6 +16,7 @@ import { listenOn } from '../../network/listen.node.js';
 import { checkSocketPath } from '../../network/socket.node.js';
 import { runCommand } from '../ui/child.js';
 import { enroll } from '../ui/enroll.js';
+import { waysOf } from '../../app/control/ways.js';
 import { filtersOf } from '../../app/filters.js';
 import { announce, stderrLogger, type CliIo } from '../ui/io.js';
 import { defineCommand } from '../command.js';
@@ -100,7 +101,9 @@ async function run({ values, operands, command }: Given<typeof options>, io: Cli
     const path = values.socket ?? join(await privateFolder(closing), 'nbd.sock');
     server.add(await listenOn({ path }, server.accept, (error) => log.log('warn', messageOf(error))));
     const uri = exportUri({ path }, '');
-    enrolled.serve(noRequests, () => ({ state: 'running', uses: [text], reach: [uri] }));
+    enrolled.serve(noRequests, () => {
+      return { state: 'running', uses: [text], reach: [uri], ...waysOf([[text, device.info]]) };
+    });
     if (!device.info.readOnly && !device.info.can.flush) {
       log.log('warn', `${text}: the other side cannot promise that flushed data is durable`);
     }

@@ -14,7 +14,11 @@ import { onSignals } from '../ui/signals.js';
 import { layOut, type Row } from '../ui/process-table.js';
 
 const options = {
-  json: { about: 'print a list of objects with name, kind, pid, since, state, uses and reach, in one line' },
+  json: {
+    about:
+      'print a list of objects with name, kind, pid, since, state, uses and reach, in one line; and ways: the ' +
+      'gateways in use, and the sources whose servers are lost',
+  },
   quiet: { short: 'q', about: 'print only the names of the processes, one a line' },
   watch: { short: 'w', about: 'print the list again when it changes, until Ctrl-C; a terminal is redrawn' },
 } as const satisfies Options;
@@ -26,7 +30,8 @@ export const command = defineCommand({
   about: `
     Lists every process of farbus run (a computer), serve (a server), attach (a disk) and up (a site with its computers) of
     this user: its name, its kind, for how long it has been up, the sources that it uses, and a URI or command that reaches
-    it. "+2" after one says that there are two more; farbus status NAME shows all. A process that does not answer within 2
+    it. "+2" after one says that there are two more; farbus status NAME shows all. A source whose server is lost is
+    marked "(away)". A process that does not answer within 2
     seconds is listed as silent and named on stderr. Long texts are cut to the width of a terminal, and not in a pipe.`,
   options,
   statuses: [['1', 'also: a process did not answer within 2 seconds']],
@@ -102,7 +107,9 @@ function sorted<T extends { readonly name: string }>(all: readonly T[]): T[] {
 function tableOf({ answers, silent }: Descriptions, width: number): string {
   const entries = [
     ...answers.map(({ description }) => {
-      const { name, kind, since, state, uses, reach, computers = [] } = description;
+      const { name, kind, since, state, reach, ways = [], computers = [] } = description;
+      const lost = ways.filter(({ away }) => away !== undefined).map(({ source }) => source);
+      const uses = description.uses.map((one) => (lost.includes(one) ? `${one} (away)` : one));
       const up = formatSeconds(Math.max(0, Math.round((Date.now() - Date.parse(since)) / 1000)));
       const own: Row = { name, kind: kindWords[kind], up: state === 'running' ? up : state, uses, reach };
       const parts = computers.map((one): Row => {

@@ -224,14 +224,14 @@ async function run({ values: onLine, given, operands, args }: Given<typeof optio
     const media = new Media(drives, { reconnectSeconds, log, steps }, values.drive);
     closing.push(() => media.close());
     const sources = values.drive.map(parseSource);
-    for (const source of sources) {
+    for (const [index, source] of sources.entries()) {
       const { text } = source;
       const opening = openClientDrive(source, { reconnectSeconds, log, steps, signal: signals.signal });
       const drive = await signals.during(opening, (late) => late.device?.close());
       drives.push(drive);
       const { device } = drive;
       if (!device) continue;
-      media.add(device);
+      media.add(device, values.drive[index]!);
       log.log('info', `${text}: ${formatBytes(device.info.size)}${device.info.readOnly ? ', read-only' : ''}`);
       if (!device.info.can.flush && !device.info.readOnly) {
         log.log('warn', `${text}: the other side cannot promise that flushed data is durable`);
@@ -282,7 +282,7 @@ async function run({ values: onLine, given, operands, args }: Given<typeof optio
     const where = onEngine(engine);
     const session = { io, computer, guest, memory, snapshot, where, log };
     const facts = (state = 'running') => ({
-      ...factsOf(name, values, media.uses, computer.paused ? 'paused' : state),
+      ...factsOf(name, values, media, computer.paused ? 'paused' : state),
       engine: engineText(engine),
     });
     const { detached } = io;
@@ -315,9 +315,9 @@ function consoleInUse({ exec }: RunValues): string {
 }
 
 /** The computer for `farbus ps`. */
-function factsOf(name: string, { bios }: RunValues, uses: readonly string[], state: string): Facts {
+function factsOf(name: string, { bios }: RunValues, { uses, ways }: Media, state: string): Facts {
   const console = `farbus console ${name}`;
-  return { state, uses, reach: bios ? [`farbus screenshot ${name} --text`, console] : [console] };
+  return { state, uses, reach: bios ? [`farbus screenshot ${name} --text`, console] : [console], ...ways };
 }
 
 function releaseOf({ debian, kernel }: RunValues): DebianRelease | undefined {

@@ -4,9 +4,11 @@
  */
 import { FarbusError, messageOf, usageError } from '../../base/errors.js';
 import type { Logger } from '../../base/log.js';
+import type { BlockInfo } from '../../block/device.js';
 import { Steps } from '../../base/steps.js';
 import { bootId } from '../../base/boot-id.node.js';
 import type { Facts } from '../../app/control/registry.js';
+import { waysOf } from '../../app/control/ways.js';
 import type { Work } from '../../base/work.js';
 import { handedSockets, ServiceNotifier } from '../../export/systemd.node.js';
 import { filtersOf } from '../../app/filters.js';
@@ -295,8 +297,12 @@ function certificateLine(web: Web | undefined): string {
 /** The server for `farbus ps`. */
 function factsOf(service: ServeService, web: Web | undefined): Facts {
   const uris = service.describe().flatMap((one) => one.uris);
+  const { sources } = service;
+  const infoOf = (name: string): BlockInfo | undefined => service.server.exports.find(name)?.device.info;
+  const ways = waysOf([...sources].map(([name, source]) => [source, infoOf(name)]));
   // Without the token: other programs of this user may log it.
-  return { state: 'running', uses: service.sources, reach: [...uris, ...(web ? [web.plainAddress] : [])] };
+  const reach = [...uris, ...(web ? [web.plainAddress] : [])];
+  return { state: 'running', uses: [...sources.values()], reach, ...ways };
 }
 
 function jsonOf(service: ServeService, web: Web | undefined, name?: string): string {

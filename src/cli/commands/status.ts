@@ -93,18 +93,30 @@ async function statusOfNamed({ process: of, computer }: Named, json: boolean, io
   else {
     const { state, uses, reach } = part ?? description;
     const { engine } = description;
-    const up = Math.max(0, Math.round((Date.now() - Date.parse(description.since)) / 1000));
+    const ways = part ? [] : (description.ways ?? []);
+    const useLines = (use: string): string[] => {
+      const way = ways.find(({ source }) => source === use);
+      return [
+        `  uses         ${use}`,
+        ...wayLine(way?.route, way?.away === undefined ? undefined : secondsSince(way.away)),
+      ];
+    };
     const lines = [
       `${kindWords[part ? 'computer' : of.kind]} ${part ? `${of.name}/${part.name}` : of.name}: ${state}`,
-      `  process      ${of.pid}, up ${duration(up)}`,
+      `  process      ${of.pid}, up ${duration(secondsSince(description.since))}`,
       ...(engine === undefined ? [] : [`  engine       ${engine}`]),
-      ...uses.map((one) => `  uses         ${one}`),
+      ...uses.flatMap(useLines),
       ...reach.map((one) => `  reach it by  ${one}`),
       `  control      ${of.path}`,
     ];
     io.stdout.write(lines.map((line) => `${visible(line)}\n`).join(''));
   }
   return exitStatus.done;
+}
+
+/** @param time in ISO 8601 */
+function secondsSince(time: string): number {
+  return Math.max(0, Math.round((Date.now() - Date.parse(time)) / 1000));
 }
 
 /** Time limit for a status reply, in ms; a server needs not wait for anything to give it. */
@@ -186,10 +198,20 @@ function exportLines(of: ExportStatus): string[] {
     `  ${of.name}: ${nature.join(', ')}`,
     `    ${done}, ${of.errors} errors`,
     ...rateLines(of.rates, '    '),
-    ...(of.route === undefined ? [] : [`    by way of ${of.route}`]),
+    ...wayLine(of.route, of.away),
     ...(of.lock ? [`    ${lockText(of.lock)}`] : []),
     ...of.clients.flatMap((client) => clientLines(client, of.writer === client.id)),
   ];
+}
+
+/**
+ * How a disk is reached, if that is not plain.
+ * @param away time since its server was lost, in seconds
+ */
+function wayLine(route: string | undefined, away: number | undefined): string[] {
+  if (away === undefined) return route === undefined ? [] : [`    by way of ${route}`];
+  const last = route === undefined ? '' : `, last at ${route}`;
+  return [`    away for ${duration(away)}${last}: requests wait, or fail`];
 }
 
 function lockText({ state, standby, client, address, cookie }: LockStatus): string {

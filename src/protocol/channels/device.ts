@@ -83,15 +83,20 @@ function deviceOf(first: Channel, open: ChannelOpener, kind: RemoteKind, options
 
 /** Made by {@link remoteDevice}. */
 export class RemoteDevice extends InitiatorDevice {
-  readonly info: BlockInfo;
+  readonly #info: BlockInfo;
   readonly #pool: Pool;
   readonly #kind: RemoteKind;
 
   constructor(pool: Pool, info: BlockInfo, kind: RemoteKind, life: Life | undefined, fence: FenceOptions) {
     super(pool, life, fence);
     this.#pool = pool;
-    this.info = info;
+    this.#info = info;
     this.#kind = kind;
+  }
+
+  get info(): BlockInfo {
+    const { away } = this.#pool;
+    return away === undefined ? this.#info : { ...this.#info, away };
   }
 
   protected sendRead(offset: number, into: Buffers, options: RequestOptions): Promise<void> {

@@ -90,6 +90,11 @@ export class Pool {
     this.#adopt(first);
   }
 
+  /** {@link Reconnection.away} */
+  get away(): number | undefined {
+    return this.#reconnection.away;
+  }
+
   /**
    * Runs a request. Its promise settles as RequestOptions.signal and the reconnect time prescribe.
    */

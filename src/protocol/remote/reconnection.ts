@@ -59,6 +59,7 @@ export class Reconnection {
   readonly #backOffs = new Set<BackOff>();
   #state: RemoteState;
   #failure: BlockError | undefined;
+  #away: number | undefined;
   #reason = '';
   /** How long requests wait for a new connection, in ms. */
   #patience: number;
@@ -83,6 +84,11 @@ export class Reconnection {
     return this.#failure;
   }
 
+  /** When the server was lost, in ms since 1970; undefined while it is there. */
+  get away(): number | undefined {
+    return this.#away;
+  }
+
   /** The latest reason for having no connection or no fence. */
   get reason(): string {
     return this.#reason;
@@ -105,6 +111,7 @@ export class Reconnection {
    */
   lost(detail: string, leastMs = 0): boolean {
     this.#reason = detail;
+    this.#away ??= Date.now();
     const ms = Math.max(this.#patience, leastMs);
     if (ms === 0) {
       this.#state = 'reconnecting';
@@ -130,6 +137,7 @@ export class Reconnection {
 
   /** There is a connection again. */
   connected(): void {
+    this.#away = undefined;
     this.#enter('connected', this.#options.address);
   }
 

@@ -97,7 +97,7 @@ interface AoeParts {
 
 /** Use {@link connectAoe} to create one. */
 export class AoeInitiator extends InitiatorDevice {
-  readonly info: BlockInfo;
+  readonly #info: BlockInfo;
   readonly #link: Link;
   /** Sectors of one message if a request needs several. */
   readonly #step: number;
@@ -111,7 +111,7 @@ export class AoeInitiator extends InitiatorDevice {
     const { disk, sectors } = link;
     this.#lba48 = disk.lba48;
     this.#step = sectors >= alignment ? sectors - (sectors % alignment) : sectors;
-    this.info = {
+    this.#info = {
       size: disk.sectors * sectorSize,
       blockSize: sectorSize,
       preferredSize: Math.max(4096, disk.physicalSize),
@@ -130,6 +130,11 @@ export class AoeInitiator extends InitiatorDevice {
         multiConnection: true,
       },
     };
+  }
+
+  get info(): BlockInfo {
+    const { away } = this.#link;
+    return away === undefined ? this.#info : { ...this.#info, away };
   }
 
   /** Counters since the link was opened. */

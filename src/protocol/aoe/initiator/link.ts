@@ -120,6 +120,11 @@ export class Link {
     return this.#options.witness;
   }
 
+  /** {@link Reconnection.away} */
+  get away(): number | undefined {
+    return this.#reconnection.away;
+  }
+
   /** True if no message sent to the target can change its disk any more. */
   get quiet(): boolean {
     return this.#exchange.quiet;

@@ -26,10 +26,16 @@ export class ExportState {
     return this.#facts;
   }
 
-  /** The gateway in use is another one; undefined if there is only one. */
+  /** @param route The gateway in use; undefined if there is only one */
   reachedBy(route: string | undefined): void {
     const { info } = this.#facts;
-    if (info.route !== route) this.#facts = { ...this.#facts, info: { ...info, route } };
+    if (info.route === route && info.away === undefined) return;
+    this.#facts = { ...this.#facts, info: { ...info, route, away: undefined } };
+  }
+
+  /** @param away when the server was lost, in ms since 1970 */
+  lost(away: number | undefined): void {
+    this.#facts = { ...this.#facts, info: { ...this.#facts.info, away } };
   }
 
   /** True if a request is meant for a medium that is no longer in the drive. */

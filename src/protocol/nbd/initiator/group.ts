@@ -71,8 +71,11 @@ class SessionGroup implements Sessions {
     for (const session of sessions) session.several = true;
   }
 
+  /** The server is away only if it is away for every session. */
   get info(): BlockInfo {
-    return this.#first.info;
+    const { info } = this.#first;
+    if (info.away === undefined) return info;
+    return this.#sessions.find((one) => one.info.away === undefined)?.info ?? info;
   }
 
   get mayMove(): boolean {

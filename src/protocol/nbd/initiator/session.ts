@@ -304,7 +304,9 @@ export class Session {
     this.#waiting = [...again, ...this.#waiting];
     const now = performance.now();
     for (const request of this.#waiting) request.lostAt ??= now;
-    if (!this.#reconnection.lost(reason, leastMs)) return connection.destroy();
+    const waits = this.#reconnection.lost(reason, leastMs);
+    this.#export.lost(this.#reconnection.away);
+    if (!waits) return connection.destroy();
     if (mediumLeft) this.#reconnection.say('info', 'medium', reason);
     else if (!this.#options.grouped) {
       const waiting = `${this.#waiting.length} requests wait`;

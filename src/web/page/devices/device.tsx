@@ -33,6 +33,7 @@ export function Device({ info, control }: DeviceProps): JSX.Element {
           <span class="tag">{accessOf(info)}</span>
           {info.writer !== undefined && <span class="tag">one writer at a time</span>}
           {info.medium && <Medium info={info} />}
+          {info.away !== undefined && <span class="tag bad">away since {timeBefore(info.away)}</span>}
           {info.errors > 0 && (
             <span class="tag bad number">{info.errors === 1 ? '1 error' : `${info.errors} errors`}</span>
           )}
@@ -51,6 +52,11 @@ export function Device({ info, control }: DeviceProps): JSX.Element {
 function accessOf({ readOnly, mayWrite }: ExportInfo): string {
   if (readOnly) return 'read-only';
   return mayWrite ? 'writable' : 'read-only for you';
+}
+
+/** The time of day, `seconds` ago. */
+function timeBefore(seconds: number): string {
+  return new Date(Date.now() - seconds * 1000).toLocaleTimeString();
 }
 
 function Medium({ info: { medium } }: { readonly info: ExportInfo }): JSX.Element {

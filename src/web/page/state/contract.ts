@@ -28,6 +28,8 @@ export interface ExportInfo {
   /** The connection that may write, '' for none; only with one writer at a time. */
   readonly writer?: string;
   readonly medium?: MediumInfo;
+  /** Seconds since the server of its source was lost; absent while it is there. */
+  readonly away?: number;
   readonly clients: readonly ClientInfo[];
   readonly connections: number;
   readonly requests: number;
@@ -60,6 +62,8 @@ export interface ExportRates {
   readonly clients: number;
   readonly writer?: string;
   readonly medium?: MediumInfo;
+  /** Present while the server of its source is lost. */
+  readonly away?: true;
   readonly reads: number;
   readonly writes: number;
   readonly read: number;

@@ -154,9 +154,9 @@ function takeState({ time, exports }: StateEvent): void {
 function isNews(exports: readonly ExportRates[]): boolean {
   const known = server.value?.exports ?? [];
   if (known.length !== exports.length) return true;
-  return exports.some(({ name, clients, writer, medium }) => {
+  return exports.some(({ name, clients, writer, medium, away }) => {
     const of = known.find((one) => one.name === name);
-    if (!of || of.writer !== writer) return true;
+    if (!of || of.writer !== writer || (of.away === undefined) !== (away === undefined)) return true;
     if (server.value?.rights.control && of.clients.length !== clients) return true;
     return of.medium?.present !== medium?.present || of.medium?.held !== medium?.held;
   });
