@@ -12,10 +12,10 @@ import { WebSocket } from 'ws';
  * @param folder for its profile
  */
 export async function browse(url, folder) {
-  const options = ['--headless=new', '--no-sandbox', '--disable-gpu', '--no-first-run', '--remote-debugging-port=0'];
+  const options = ['--headless=new', '--no-sandbox', '--disable-gpu', '--no-first-run', '--hide-scrollbars'];
   const child = spawn(
     process.env.FARBUS_CHROMIUM ?? '/usr/bin/chromium',
-    [...options, `--user-data-dir=${join(folder, 'profile')}`, 'about:blank'],
+    [...options, '--remote-debugging-port=0', `--user-data-dir=${join(folder, 'profile')}`, 'about:blank'],
     { stdio: ['ignore', 'ignore', 'pipe'], env: { ...process.env, HOME: folder } },
   );
   const ended = new Promise((resolve) => child.once('close', resolve));
@@ -57,6 +57,21 @@ export async function browse(url, folder) {
       const { root } = await call('DOM.getDocument', {}, sessionId);
       const { nodeId } = await call('DOM.querySelector', { nodeId: root.nodeId, selector }, sessionId);
       await call('DOM.setFileInputFiles', { files: [file], nodeId }, sessionId);
+    },
+    /** Types a line into the element with the focus, key by key. */
+    type: async (line) => {
+      const enter = { key: 'Enter', code: 'Enter', windowsVirtualKeyCode: 13, text: '\r' };
+      for (const key of [...Array.from(line, (text) => ({ key: text, text })), enter]) {
+        await call('Input.dispatchKeyEvent', { type: 'keyDown', ...key }, sessionId);
+        await call('Input.dispatchKeyEvent', { type: 'keyUp', ...key, text: undefined }, sessionId);
+      }
+    },
+    /** A PNG of the page in a window of this size. */
+    picture: async (width, height) => {
+      const size = { width, height, deviceScaleFactor: 1, mobile: false };
+      await call('Emulation.setDeviceMetricsOverride', size, sessionId);
+      const { data } = await call('Page.captureScreenshot', { format: 'png' }, sessionId);
+      return Buffer.from(data, 'base64');
     },
     close: async () => {
       child.kill();

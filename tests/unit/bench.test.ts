@@ -11,6 +11,7 @@ function bench(...args: string[]): { status: number | null; stdout: string; stde
 const parts = [
   'ceph.mjs',
   'chromium.mjs',
+  'console.mjs',
   'delaying-proxy.mjs',
   'report.mjs',
   'run.mjs',
