@@ -24,6 +24,7 @@ const long = [
   'boot/matrix',
   'boot/stores',
   'boot/tools',
+  'browser/bad-times',
   'browser/cache',
   'browser/computer',
   'browser/page-boot',
