@@ -125,8 +125,15 @@ async function execute(console: SerialConsole, options: ConsoleCommand): Promise
     }
     throw error;
   } finally {
-    if (late !== '') onOutput(Buffer.from(late.replace(/\n?[^\n]*[#$] $/, ''), 'latin1'));
+    if (late !== '') onOutput(Buffer.from(withoutPrompt(late), 'latin1'));
     clearTimeout(limit);
     unwatch();
   }
+}
+
+/** Output without the prompt of a shell at its end. Output can be one line of some megabytes. */
+export function withoutPrompt(output: string): string {
+  const end = output.lastIndexOf('\n');
+  const last = output.slice(end + 1);
+  return last.endsWith('# ') || last.endsWith('$ ') ? output.slice(0, Math.max(0, end)) : output;
 }

@@ -2,8 +2,10 @@
 import type { ConsoleFeed } from '../../base/console-feed.js';
 import { ControlStream } from './server.js';
 
-/** Maximum bytes buffered for a slow reader; further output is dropped. */
+/** Maximum bytes buffered for a slow terminal; further output is dropped. */
 const maxPending = 1 << 20;
+/** Maximum bytes buffered for a slow command, which may miss no output: it ends instead. */
+const maxCommandPending = 64 << 20;
 
 /** Reasons that another user of a console is told. */
 const terminal = 'another terminal uses this console (farbus console, or the console page): leave it there first';
@@ -25,7 +27,8 @@ export function consoleStream(
     socket.on('close', leave);
     const stop = feed.watch({
       receive: (bytes) => {
-        if (socket.writableLength < maxPending) socket.write(bytes);
+        if (socket.writableLength < (alone ? maxCommandPending : maxPending)) socket.write(bytes);
+        else if (alone) socket.destroy();
       },
       over: () => socket.end(),
     });
