@@ -152,3 +152,11 @@ test('a computer without a place for snapshots refuses them', async () => {
   await expect(answerComputer({ command: 'snapshot' }, parts, work)).rejects.toThrow('no place');
   expect(await answerComputer({ command: 'abilities' }, parts, work)).not.toContain('snapshot');
 });
+
+test('a disk whose attachment is not over when the computer ends is closed, and not attached', async () => {
+  await media.detach(0);
+  const attaching = media.attach(0, 'memory:1M', new AbortController().signal);
+  await media.close();
+  await expect(attaching).rejects.toThrow('the computer has ended');
+  expect(computer.ahci!.mediumOf(0)).toBeUndefined();
+});

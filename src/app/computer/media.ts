@@ -21,6 +21,7 @@ export class Media implements MediaChanger {
   /** The open devices, with the texts of their sources. */
   readonly #open = new Map<BlockDevice, string>();
   #computer: Computer | undefined;
+  #closed = false;
 
   /** Sources of the drives as given; undefined for an empty drive. */
   readonly #sources: (string | undefined)[];
@@ -118,6 +119,7 @@ export class Media implements MediaChanger {
 
   /** Closes all media. */
   async close(): Promise<void> {
+    this.#closed = true;
     const closed = await Promise.allSettled([...this.#open.keys()].map((medium) => this.#close(medium)));
     for (const one of closed) if (one.status === 'rejected') throw one.reason;
   }
@@ -134,6 +136,7 @@ export class Media implements MediaChanger {
     if (!device) throw new FarbusError('this needs a source');
     try {
       signal.throwIfAborted();
+      if (this.#closed) throw new FarbusError('the computer has ended');
       await into(device);
     } catch (error) {
       await device.close();
