@@ -110,16 +110,19 @@ export class FileDevice extends DescriptorDevice {
    * The file's identity and the time of its last change, which a program cannot set. After a power
    * failure that time may be older than the content, so the boot of this computer counts too. Not
    * seen: a program that goes on writing through a memory mapping whose pages it has changed
-   * before.
+   * before; one write of another program that takes longer than `settledMs`; and a date that is set
+   * back on a file system that keeps no time of change, such as FAT.
    */
   override get contentVersion(): BlockDevice['contentVersion'] {
     const boot = bootId();
     if (boot === '') return undefined;
     return async () => {
+      // Before the file is asked: this process may stand still until the answer is there.
+      const now = Date.now();
       // A write in flight has set the time already, but not yet all bytes.
       if (this.#changing > 0) return undefined;
       const { dev, ino, birthtimeNs, ctimeNs, mtimeNs, size } = await fstat(this.fd, { bigint: true });
-      const age = Date.now() - Number(ctimeNs / 1_000_000n);
+      const age = now - Number(ctimeNs / 1_000_000n);
       if (this.#changing > 0 || age < settledMs) return undefined;
       const facts = [boot, dev, ino, birthtimeNs, ctimeNs, mtimeNs, size];
       return createHash('sha256').update(facts.join()).digest('base64url').slice(0, 32);

@@ -153,6 +153,24 @@ describe('a confirmed cache', () => {
     await next.close();
   });
 
+  test('that is closed while it is sealed is whole the next time', async () => {
+    const [far, content] = [new Far(), new Uint8Array(layoutOfCache(new Far().open(), large).storeSize)];
+    const first = await visit(far, storeOf(content));
+    await readBytes(first, 0, size);
+    let answered = (): void => undefined;
+    far.answer = () => new Promise((resolve) => (answered = () => resolve('v1')));
+    await seal();
+    const closed = first.close();
+    await vi.advanceTimersByTimeAsync(100);
+    answered();
+    await closed;
+    far.answer = () => Promise.resolve('v1');
+    const second = await visit(far, storeOf(content));
+    await expectBytes(second, 0, far.content);
+    expect(second.counts.missBytes).toBe(0);
+    await second.close();
+  });
+
   test('asks at most once a second', async () => {
     const far = new Far();
     const cache = await visit(far, storeOf());
@@ -220,7 +238,7 @@ describe('a confirmed cache', () => {
       await cache.close();
       states.push(store.crash());
       left = Uint8Array.from(states[random.below(states.length)]!);
-      if (random.below(4) === 0) far.change(`v${round}`);
+      if (random.below(4) === 0) far.change(`after-${round}`);
     }
     expect(hits).toBeGreaterThan(0);
     expect(stops).toEqual([]);

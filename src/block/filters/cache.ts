@@ -77,6 +77,8 @@ export class CacheFilter extends Filter {
   /** Blocks were added since the last seal. */
   #unsealed = false;
   #sealing: ReturnType<typeof setTimeout> | undefined;
+  /** Resolves when the last seal that a timer began is written, or has failed. */
+  #sealed: Promise<void> = Promise.resolve();
 
   /**
    * For {@link openCache}. Takes over both devices.
@@ -156,6 +158,8 @@ export class CacheFilter extends Filter {
 
   protected override async doClose(): Promise<void> {
     clearTimeout(this.#sealing);
+    // A store that is closed between table and header would be empty the next time.
+    await this.#sealed;
     try {
       if (this.#kept && (await this.#durable())) await this.#seal();
     } catch {
@@ -216,7 +220,7 @@ export class CacheFilter extends Filter {
     this.#sealing = setTimeout(() => {
       this.#sealing = undefined;
       // A failure is one of the store: the cache starts empty the next time.
-      this.#seal().catch(() => undefined);
+      this.#sealed = this.#seal().catch(() => undefined);
     }, sealMs);
   }
 
