@@ -54,6 +54,10 @@ export async function openTabDrive(drive: TabDrive, context: DriveContext): Prom
   const { log, steps, onState } = context;
   const unwritten = readOnly || overlay !== undefined;
   if (cache && !unwritten) throw new FarbusError('a cache is for drives that are read-only or have an overlay');
+  const version = (): Promise<string | undefined> => exportVersion(drive);
+  // Before the connection: an export that is replaced goes on for its connections, so a version
+  // of later could be that of another disk.
+  const since = cache ? ((await version().catch(() => undefined)) ?? '') : undefined;
   const far = await connectExport(drive, { readOnly: unwritten, reconnectSeconds, log, steps, onState });
   let opened: BlockDevice = far;
   try {
@@ -64,8 +68,7 @@ export async function openTabDrive(drive: TabDrive, context: DriveContext): Prom
       const { onCache } = context;
       const without = (why: string): void => onCache(`The far disk is read without a cache: ${why}.`);
       const onStop = (why: string): void => onCache(`The cache of the far disk keeps no more: ${why}.`);
-      const version = (): Promise<string | undefined> => exportVersion(drive);
-      const options = { version, identity, onStop };
+      const options = { version, since, identity, onStop };
       opened = await openOpfsCache(far, cacheName(drive), options).catch((error: unknown) => {
         without(messageOf(error));
         return far;

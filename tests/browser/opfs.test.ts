@@ -23,6 +23,10 @@ const worker = `
     overlay: async () => ({ device: await openOpfsOverlay(new MemoryDevice(4 << 20), 'overlay' + number++) }),
     cache: async () => ({ device: await cached('cache' + number++) }),
   };
+  const replaced = await openOpfsCache(new MemoryDevice(4 << 20, { readOnly: true }), 'replaced', {
+    version: async () => 'v2',
+    since: 'v1',
+  }).catch(({ message }) => message);
   const failed = [];
   let count = 0;
   for (const [kind, open] of Object.entries(kinds)) {
@@ -31,7 +35,7 @@ const worker = `
       await run().catch((error) => failed.push(kind + ': ' + name + ': ' + error.message));
     }
   }
-  postMessage({ failed, count });
+  postMessage({ failed, count, replaced });
 `;
 
 beforeAll(async () => {
@@ -47,12 +51,14 @@ it('stores, overlays and caches in the OPFS pass the suite', async () => {
   await page.goto(`${pages.origin}/unbundled`);
   const result = await page.evaluate(
     () =>
-      new Promise<{ failed: string[]; count: number }>((resolve, reject) => {
+      new Promise<{ failed: string[]; count: number; replaced: unknown }>((resolve, reject) => {
         const suite = new Worker('/suite.js', { type: 'module' });
-        suite.onmessage = ({ data }) => resolve(data as { failed: string[]; count: number });
+        suite.onmessage = ({ data }) => resolve(data as { failed: string[]; count: number; replaced: unknown });
         suite.onerror = ({ message }) => reject(new Error(message));
       }),
   );
   expect(result.failed).toEqual([]);
+  // The export was replaced between its connection and the question for its version.
+  expect(result.replaced).toBe('the server cannot tell whether this disk has changed');
   expect(result.count).toBeGreaterThan(60);
 }, 240_000);

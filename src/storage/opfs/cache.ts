@@ -19,6 +19,12 @@ export interface OpfsCacheOptions {
    * rejection: it cannot be confirmed now.
    */
   readonly version: AskVersion;
+  /**
+   * The version that the server gave before the device was connected, '' if it gave none. With
+   * another one now, no cache is opened: the device may be the disk that the server had before.
+   * Default: the caller knows that it is the present one.
+   */
+  readonly since?: string | undefined;
   /** The disk's identity, which must also be the same. Default: only its name and size count. */
   readonly identity?: DiskIdentity | undefined;
   /** Most content, in bytes. Default 1 GiB. */
@@ -37,10 +43,12 @@ export interface OpfsCacheOptions {
 export async function openOpfsCache(
   device: BlockDevice,
   name: string,
-  { version: ask, identity, cacheSize, onStop = () => undefined }: OpfsCacheOptions,
+  { version: ask, since, identity, cacheSize, onStop = () => undefined }: OpfsCacheOptions,
 ): Promise<CacheFilter> {
   const version = await CacheVersion.open(ask);
-  if (!version) throw new FarbusError('the server cannot tell whether this disk has changed');
+  if (!version || (since !== undefined && since !== version.mark)) {
+    throw new FarbusError('the server cannot tell whether this disk has changed');
+  }
   const options = {
     cacheSize,
     confirmed: { version, onStop },
