@@ -5,7 +5,8 @@
  *
  * node bench/rbd.mjs [--rounds N] [--seconds S] [--only TEXT]
  *
- * Needs: ceph-mon, ceph-osd, ceph-mgr, rbd, qemu-nbd, fio.
+ * Needs: ceph-mon, ceph-osd, ceph-mgr, rbd, fio, and qemu-nbd with its driver for Ceph (Debian's
+ * packages qemu-utils and qemu-block-extra).
  */
 import { execFileSync, spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';

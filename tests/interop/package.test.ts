@@ -25,6 +25,7 @@ import { BlockBase, MemoryDevice, SliceFilter, type BlockDevice, type Buffers } 
 import { AoeTarget, connectAoe } from 'farbus/aoe';
 import { ClientComputer, type ComputerOptions } from 'farbus/computer';
 import { Hub, type Segment } from 'farbus/ethernet';
+import { openHttp, type FetchHttpOptions } from 'farbus/http';
 import { Exports, NbdServer, parseNbdUri, type NbdOptions } from 'farbus/nbd';
 import { createV86, type V86Options } from 'farbus/v86';
 
@@ -62,7 +63,8 @@ export async function run(): Promise<string> {
   return \`\${sector[511]} \${address.exportName}\`;
 }
 
-export const types: [NbdOptions?, V86Options?, ComputerOptions?] = [];
+export const types: [NbdOptions?, V86Options?, ComputerOptions?, FetchHttpOptions?] = [];
+export const openers = [openHttp];
 export const computers = [ClientComputer, createV86];
 `;
 
@@ -135,6 +137,7 @@ it('bundles for browsers, without Node and without an engine', async () => {
     export * as nbd from 'farbus/nbd';
     export * as aoe from 'farbus/aoe';
     export * as ethernet from 'farbus/ethernet';
+    export * as http from 'farbus/http';
     export * as computer from 'farbus/computer';
   `);
   const modules = chunks.flatMap(({ moduleIds }) => moduleIds);
