@@ -4,7 +4,7 @@
  *
  * Not here: reading them (read-logs.node.ts).
  */
-import { readdirSync, rmSync } from 'node:fs';
+import { lstatSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { olderPart, RotatingFile } from './rotating-file.node.js';
 
@@ -18,6 +18,18 @@ export const logEnd = '.log';
 export const consoleEnd = '.console';
 export const traceEnd = '.trace';
 
+/** Removes the logs in a folder, and no other file. Returns their size in bytes. */
+export function removeLogs(folder: string): number {
+  const ends = [logEnd, consoleEnd, traceEnd].flatMap((end) => [end, end + olderPart]);
+  let bytes = 0;
+  for (const name of readdirSync(folder)) {
+    if (!ends.some((end) => name.endsWith(end))) continue;
+    bytes += lstatSync(join(folder, name)).size;
+    rmSync(join(folder, name), { force: true });
+  }
+  return bytes;
+}
+
 export class SiteLogs {
   readonly folder: string;
   readonly #files = new Map<string, RotatingFile>();
@@ -25,10 +37,7 @@ export class SiteLogs {
   /** Removes the logs of an earlier run from `folder`. */
   constructor(folder: string) {
     this.folder = folder;
-    const ends = [logEnd, consoleEnd, traceEnd].flatMap((end) => [end, end + olderPart]);
-    for (const name of readdirSync(folder)) {
-      if (ends.some((end) => name.endsWith(end))) rmSync(join(folder, name), { force: true });
-    }
+    removeLogs(folder);
   }
 
   /**

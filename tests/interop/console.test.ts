@@ -1,6 +1,6 @@
 /** `farbus console` in a pipe, and `farbus logs` of a name without logs. */
 import { once } from 'node:events';
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { computerHandler, type Controlled } from '../../src/app/computer/control.js';
@@ -64,6 +64,35 @@ describe('farbus console in a pipe', () => {
 });
 
 describe('farbus logs', () => {
+  it('--clean removes the logs of what has ended, and nothing else', async () => {
+    const place = new Processes();
+    await echoing(place);
+    const state = join(place.env['XDG_STATE_HOME']!, 'farbus');
+    for (const name of ['pair', '.detached/desk', '.detached/old', '.detached/older', '.snapshots']) {
+      mkdirSync(join(state, name), { recursive: true });
+      writeFileSync(join(state, name, 'x.log'), 'up\n');
+      writeFileSync(join(state, name, 'x.console.1'), 'up\n');
+    }
+    writeFileSync(join(state, 'pair', 'mine.txt'), 'mine');
+    const left = () =>
+      readdirSync(state, { recursive: true })
+        .map(String)
+        .filter((name) => !name.startsWith('.snap'))
+        .sort();
+    expect((await place.farbus('logs', '--clean', 'desk')).stderr).toMatch(
+      /^farbus: desk runs, so its logs stay: [^\n]+\n$/,
+    );
+    expect(await place.farbus('logs', '--clean', '-n', '3')).toMatchObject({ code: 2 });
+    expect((await place.farbus('logs', '--clean', 'none')).stderr).toBe('farbus: there are no logs of "none"\n');
+    expect(left()).toHaveLength(14);
+    expect((await place.farbus('logs', '--clean', 'old')).stderr).toBe('farbus: removed the logs of old: 6 B\n');
+    const { code, stderr } = await place.farbus('logs', '--clean');
+    expect({ code, stderr }).toEqual({ code: 0, stderr: 'farbus: removed the logs of pair, older: 12 B\n' });
+    const kept = ['.detached', '.detached/desk', '.detached/desk/x.console.1', '.detached/desk/x.log'];
+    expect(left()).toEqual([...kept, 'pair', 'pair/mine.txt']);
+    expect(readdirSync(join(state, '.snapshots'))).toHaveLength(2);
+  });
+
   it('of a name without logs prints only its error', async () => {
     const place = new Processes();
     const folder = join(place.env['XDG_STATE_HOME']!, 'farbus', 'pair');

@@ -1,6 +1,6 @@
 /** `farbus logs`: prints logs of a site's computers and of detached processes. */
 import { join } from 'node:path';
-import { FarbusError } from '../../base/errors.js';
+import { FarbusError, usageError } from '../../base/errors.js';
 import { sleep } from '../../base/event-loop.js';
 import { jsonLine, visible } from '../../base/printable.js';
 import { similar } from '../../base/similar.js';
@@ -15,19 +15,21 @@ import type { Given, Options } from '../table.js';
 import { numberOption } from '../options.js';
 import { onSignals } from '../ui/signals.js';
 import { runningSites, siteCalled } from '../../app/site/site.js';
+import { cleanLogs } from './logs-clean.js';
 
 const options = {
   lines: { value: 'N', short: 'n', default: '200', about: 'the last N lines of each log' },
   follow: { short: 'f', about: 'continue with new lines, until the site ends or Ctrl-C' },
   console: { about: 'print the output of the consoles instead' },
   site: { value: 'SITE', about: 'the site, if several run; or one that has ended' },
+  clean: { about: 'remove the logs of what has ended, or of the named sites and processes, and print nothing else' },
   json: { about: 'print each line as an object with computer, time and text' },
 } as const satisfies Options;
 
 export const command = defineCommand({
   name: 'logs',
   summary: 'print the logs of a site or of detached processes',
-  usage: ['[COMPUTER|NAME]... [OPTIONS]'],
+  usage: ['[COMPUTER|NAME]... [OPTIONS]', '--clean [NAME]...'],
   about: `
     Prints the log of each computer, or of the named ones: the messages of its hypervisor, its states and the steps of its
     boot. Each line has its time and, if there are several computers, the computer's name in front. The logs remain when
@@ -40,6 +42,7 @@ export const command = defineCommand({
     'farbus logs server --follow',
     'farbus logs store --follow',
     'farbus logs --console desk --lines 50',
+    'farbus logs --clean',
   ],
   pages: ['site'],
   operands: [],
@@ -49,7 +52,11 @@ export const command = defineCommand({
 /** Interval of looking for new lines with --follow, in ms. */
 const pollMs = 200;
 
-async function run({ values, operands }: Given<typeof options>, io: CliIo): Promise<number> {
+async function run({ values, operands, given }: Given<typeof options>, io: CliIo): Promise<number> {
+  if (values.clean) {
+    if (given.size > 1) throw usageError('--clean takes no other option');
+    return cleanLogs(operands, io);
+  }
   const count = numberOption('lines', values.lines, 0, 10_000_000);
   const { what, files, runs } = await chooseLogs(io, values.site, operands);
   const names = [...files.keys()];
