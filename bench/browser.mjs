@@ -143,7 +143,8 @@ const { web, token } = server;
 const options = {
   guest: new URL('/guest/system.json', web).href,
   token,
-  drives: [{ url: `ws://${web.host}/nbd/disk`, token, readOnly: true }],
+  // Without read-ahead, as the computer in Node.
+  drives: [{ url: `ws://${web.host}/nbd/disk`, token, readOnly: true, readAhead: false }],
 };
 const page = await browse('about:blank', folder);
 let here;
