@@ -1,6 +1,6 @@
 /**
  * The KVM engine's memory for the drivers of tests: RAM on both sides of the hole below 4 GiB, in
- * a shared block. Allocations take turns: at the beginning, up to the hole, above 4 GiB.
+ * one block. Allocations take turns: at the beginning, up to the hole, above 4 GiB.
  */
 import { KvmMemory, lowMemoryEnd } from '../../src/machine/engines/kvm/memory.node.js';
 import type { DriverMemory } from './guest-memory.js';
