@@ -124,7 +124,7 @@ describe.runIf(all)('an amd64 Debian on KVM, at length', () => {
       expect(said).toMatch(/^fio 0$/m);
       expect(said).toContain('err= 0');
       const complaints = said.split('\n').filter((line) => line.startsWith('dmesg: ') && !known.test(line));
-      // On a busy computer, ssh's new connection comes after the 30 s that Linux's NVMe driver waits.
+      // On a busy computer, ssh connects again after the 30 s that Linux's NVMe driver waits.
       expect(complaints.filter((line) => !line.includes('timeout, aborting'))).toEqual([]);
       const hash = /^([0-9a-f]{64}) {2}\/mnt\/data$/m.exec(said)![1];
       expect(protocol === 'aoe' ? /^host ([0-9a-f]{64}) /m.exec(said)?.[1] : hashOf(image, 'data')).toBe(hash);
