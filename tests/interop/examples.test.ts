@@ -27,7 +27,7 @@ const notRun: readonly (readonly [RegExp, string])[] = [
   [/^farbus guest-disk /, 'fetches 85 MB of packages: tests/boot/diskless.test.ts'],
   [/^farbus up (?!--check)/, 'boots the computers of a site: tests/boot/site.test.ts'],
   [
-    /^farbus (down|console|logs|lease|stop|screenshot|type|media|status desk|status --take)/,
+    /^farbus (down|exec|console|logs|lease|stop|screenshot|type|media|status desk|status --take)/,
     'needs a running computer, site or server: tests/interop and tests/boot',
   ],
   [/aoe:/, 'needs a network card of its own: tests/interop/aoe-linux.test.ts'],
