@@ -236,7 +236,7 @@ async function cutServer(protocol: 'nbd' | 'aoe' | 'ssh', image: string): Promis
         `fsck.ext4 -fn ${file} || exit 1`,
         `debugfs -R "dump data /run/data" ${file}; echo host $(sha256sum < /run/data)`,
       ].join('\n'),
-      cuts: (said) => said.match(/^gone$/gm)?.length ?? 0,
+      cuts: (said) => said.match(/gone$/gm)?.length ?? 0,
     };
   }
   if (protocol === 'ssh') {
