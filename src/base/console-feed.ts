@@ -67,10 +67,10 @@ export class ConsoleFeed {
 }
 
 /**
- * Removes terminal queries (cursor position, device attributes). The watcher's terminal would
- * answer old queries again, and the guest would read the answers as input.
+ * Recent output without terminal queries (cursor position, device attributes). A watcher's terminal
+ * would answer old queries again, and the guest would read the answers as input.
  */
-function withoutQueries(bytes: Uint8Array): Uint8Array {
+export function withoutQueries(bytes: Uint8Array): Uint8Array {
   const text = Array.from(bytes, (byte) => String.fromCharCode(byte)).join('');
   return Uint8Array.from(text.replace(/\x1b\[[\d;>=?]*[cn]/g, ''), (char) => char.charCodeAt(0));
 }

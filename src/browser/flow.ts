@@ -7,9 +7,9 @@ import type { FlowReport } from './flow-report.js';
 import type { Machine } from './machine.js';
 
 /** Interval of the reports, in ms. */
-const everyMs = 200;
+const everyMs = 500;
 /** Most steps of one report. A command has some twelve. */
-const maxSteps = 240;
+const maxSteps = 120;
 
 export class FlowWatch {
   readonly #machine: Machine;

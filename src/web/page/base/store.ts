@@ -32,13 +32,30 @@ export class Store<T> {
 
 /** The value of a store; the component renders again when it changes. */
 export function useStore<T>(store: Store<T>): T {
-  const [, render] = useState(0);
+  return useStoreAtMost(store, 0);
+}
+
+/**
+ * The value of a store that changes often; the component renders again at most every `everyMs` ms.
+ */
+export function useStoreAtMost<T>(store: Store<T>, everyMs: number): T {
+  const [value, show] = useState(store.value);
   useEffect(() => {
-    const seen = store.value;
-    const stop = store.watch(() => render((count) => count + 1));
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const showNow = (): void => {
+      timer = undefined;
+      show(() => store.value);
+    };
+    const stop = store.watch(() => {
+      if (everyMs === 0) showNow();
+      else timer ??= setTimeout(showNow, everyMs);
+    });
     // It may have changed between the rendering and this effect.
-    if (!Object.is(seen, store.value)) render((count) => count + 1);
-    return stop;
-  }, [store]);
-  return store.value;
+    showNow();
+    return () => {
+      stop();
+      clearTimeout(timer);
+    };
+  }, [store, everyMs]);
+  return value;
 }

@@ -1,4 +1,5 @@
 /** A serial console as the terminal shows it, of a computer anywhere. */
+import { withoutQueries } from '../../../base/console-feed.js';
 
 export interface Console {
   /** Receives the output, first what has been kept of it. Returns the end of it. */
@@ -24,8 +25,18 @@ export class ConsoleOutput {
   }
 
   watch(receive: (bytes: Uint8Array) => void): () => void {
-    for (const chunk of this.#chunks) receive(chunk);
+    if (this.#size > 0) receive(withoutQueries(joined(this.#chunks, this.#size)));
     this.#watchers.add(receive);
     return () => void this.#watchers.delete(receive);
   }
+}
+
+function joined(chunks: readonly Uint8Array[], size: number): Uint8Array {
+  const all = new Uint8Array(size);
+  let at = 0;
+  for (const chunk of chunks) {
+    all.set(chunk, at);
+    at += chunk.length;
+  }
+  return all;
 }

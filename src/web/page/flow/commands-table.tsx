@@ -1,5 +1,6 @@
 /** The table of the last commands: filter, choice of one for the picture, export. */
 import type { JSX } from 'preact';
+import { useMemo } from 'preact/hooks';
 import { formatBytes, formatMs } from '../../../base/format.js';
 import { download } from '../base/download.js';
 import { passes, toCsv, toJson, type Command, type Filter } from './command.js';
@@ -150,7 +151,13 @@ interface RowProps {
   readonly onHold: (key: string | undefined) => void;
 }
 
-function Row({ one, whole, held, onHold }: RowProps): JSX.Element {
+/** A row. It is made once for each command, because making a hundred takes time from the guest. */
+function Row(props: RowProps): JSX.Element {
+  const { one, whole, held } = props;
+  return useMemo(() => rowOf(props), [one, whole, held]);
+}
+
+function rowOf({ one, whole, held, onHold }: RowProps): JSX.Element {
   return (
     <tr class={held ? 'held' : undefined}>
       <td class="clock">

@@ -2,7 +2,7 @@
 import type { JSX } from 'preact';
 import { useEffect, useRef, useState } from 'preact/hooks';
 import { formatMs } from '../../../base/format.js';
-import { useStore } from '../base/store.js';
+import { useStoreAtMost } from '../base/store.js';
 import { useMedia } from '../base/media.js';
 import { commandLog } from '../state/commands.js';
 import { watchTabFlow } from '../state/tab-computers.js';
@@ -13,10 +13,13 @@ import { usePlayer } from './player.js';
 import { Times } from './times.js';
 import { legs, tall, wide, type LegName } from './way.js';
 
+/** The list is drawn at most once in this time, in ms. Drawing takes time from the guest. */
+const drawMs = 500;
+
 export function Flow(): JSX.Element {
   const [filter, setFilter] = useState(noFilter);
   const [heldKey, hold] = useState<string | undefined>(undefined);
-  const commands = useStore(commandLog);
+  const commands = useStoreAtMost(commandLog, drawMs);
   useEffect(watchTabFlow, []);
   const picture = useRef<HTMLElement>(null);
   const show = (key: string | undefined): void => {

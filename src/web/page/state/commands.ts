@@ -48,15 +48,13 @@ function add(commands: readonly Command[]): void {
 
 /** True for the observations of one command by both computers. */
 function isPair(one: Command, other: Command): boolean {
+  if (one.offset !== other.offset || one.length !== other.length || one.kind !== other.kind) return false;
   const seen = [one, other].filter(({ parts }) => parts.network !== undefined);
   const served = [one, other].filter(({ parts }) => parts.disk !== undefined);
   return (
     seen.length === 1 &&
     served.length === 1 &&
     seen[0] !== served[0] &&
-    one.kind === other.kind &&
-    one.offset === other.offset &&
-    one.length === other.length &&
     (seen[0]!.disk === '' || one.disk === other.disk) &&
     Math.abs(one.began - other.began) < pairMs
   );
