@@ -140,7 +140,6 @@ describe('an amd64 Debian on KVM', () => {
     ].join('\n');
     const lab = await inKvmLab(script, 860_000);
     output = lab.output;
-    if (process.env['KVMOUT']) writeFileSync('/tmp/kvm-test-output', output);
     expect(lab.status, output).toBe(0);
     await stop(server);
   }, 900_000);
