@@ -276,6 +276,13 @@ describe('reports errors in one line', () => {
     ['in part', (from: string) => [`${from},offset=4096`, from]],
     ['by its bytes', (from: string) => [from, `raw:${from}`]],
     ['by the file of its overlay', (from: string) => [`${from},overlay=${from}.o`, `${from}.o`]],
+    [
+      'by the file of its overlay, which exists',
+      (from: string) => {
+        writeFileSync(`${from}.o`, '');
+        return [`${from},overlay=${from}.o`, `${from}.o`];
+      },
+    ],
   ])('a copy onto the source itself is refused, without the advice to delete it: %s', async (_, args) => {
     const from = tempPath('from.img');
     writeFileSync(from, new Uint8Array(MiB).fill(7));

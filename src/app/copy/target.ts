@@ -3,6 +3,7 @@
  * size, or a new disk image.
  */
 import { open, rm, stat } from 'node:fs/promises';
+import { resolve } from 'node:path';
 import { errnoOf, FarbusError, usageError } from '../../base/errors.js';
 import { syncFolder } from '../../base/files.node.js';
 import { formatBytes } from '../../base/format.js';
@@ -208,12 +209,15 @@ async function makeFile(
  */
 async function checkOtherFile(from: Source, target: Source): Promise<void> {
   const path = localPath(target);
-  const there = path === undefined ? undefined : await stat(path).catch(() => undefined);
-  if (!there) return;
+  if (path === undefined) return;
+  const there = await stat(path).catch(() => undefined);
   const files = from.words.flatMap(([name, value]) => (value !== undefined && isFileFilter(name) ? [value] : []));
   for (const file of [localPath(from), ...files]) {
-    const one = file === undefined ? undefined : await stat(file).catch(() => undefined);
-    if (one?.dev === there.dev && one.ino === there.ino) throw sameError(from.text, target.text);
+    if (file === undefined) continue;
+    const one = await stat(file).catch(() => undefined);
+    // An overlay may not exist yet: a source that is only read makes none.
+    const same = there && one ? one.dev === there.dev && one.ino === there.ino : resolve(file) === resolve(path);
+    if (same) throw sameError(from.text, target.text);
   }
 }
 
