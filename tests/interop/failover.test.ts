@@ -4,7 +4,9 @@
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { serve } from '../../src/app/library/serve.js';
 import type { ServeStatus } from '../../src/app/serve/control.js';
 import type { LogLevel } from '../../src/base/log.js';
 import { readBytes } from '../../src/conformance/subject.js';
@@ -12,13 +14,21 @@ import { openNbd } from '../../src/protocol/nbd/initiator/open.node.js';
 import type { NbdInitiator, NbdOptions } from '../../src/protocol/nbd/initiator/initiator.js';
 import { Ceph } from '../support/ceph.js';
 import { until } from '../support/event-loop.js';
-import { farbusServe, freePort, type NbdPeer } from '../support/nbd-peers.js';
+import { farbusServe, freePort, freeSocket, missing, type NbdPeer } from '../support/nbd-peers.js';
 import { tempFolder } from '../support/temp.js';
 import { VerifiedLoad } from '../support/verified-load.js';
-import { farbus } from './farbus.js';
+import { execute, farbus } from './farbus.js';
 
 /** Losses of the gateway in use. */
 const losses = [undefined, 'rest'].includes(process.env['FARBUS_TEST_ALL']) ? 6 : 100;
+
+/** The same random writes of the whole image at each call, or their verification. */
+async function fio(...more: string[]): Promise<void> {
+  const job = ['--name=v', '--rw=randwrite', '--bs=4k', '--size=16M', '--iodepth=16', '--randrepeat=1'];
+  const verify = ['--verify=crc32c', '--do_verify=1', '--verify_fatal=1', '--verify_state_save=0'];
+  const { code, stdout, stderr } = await execute('fio', [...job, ...verify, ...more], 150_000);
+  expect(code, stdout + stderr).toBe(0);
+}
 
 const block = (value: number): Buffer => Buffer.alloc(4096, value);
 
@@ -91,6 +101,40 @@ describe('two gateways of an image', () => {
     for (const one of all) await one.kill('SIGTERM');
     expect(Buffer.compare(exported('load'), load.model)).toBe(0);
   }, 900_000);
+
+  it.skipIf(missing('fio'))(
+    `killed and frozen ${losses} times, fail no verification of fio`,
+    async () => {
+      const all = await gateways('fio');
+      const { device } = await connect(all);
+      const socket = freeSocket().path;
+      const server = await serve({ disk: device }, { listen: `nbd+unix:///?socket=${socket}` });
+      let over = false;
+      /** Writes the whole image in random order and verifies it, again and again. */
+      const verified = async (): Promise<void> => {
+        while (!over) await fio('--ioengine=nbd', `--uri=${server.uri()}`, '--verify_backlog=64');
+      };
+      const lose = async (): Promise<void> => {
+        for (let loss = 0; loss < losses; loss++) {
+          await sleep(200);
+          const lost = inUse(device, all);
+          if (loss % 2 === 0) await lost.kill('SIGKILL');
+          else lost.signal('SIGSTOP');
+          await until(() => inUse(device, all) !== lost);
+          if (loss % 2 === 0) await lost.start();
+          else lost.signal('SIGCONT');
+        }
+        over = true;
+      };
+      await Promise.all([verified(), lose()]);
+      await server.close();
+      await device.close();
+      for (const one of all) await one.kill('SIGTERM');
+      exported('fio');
+      await fio('--ioengine=psync', `--filename=${join(folder, 'fio.img')}`, '--verify_only');
+    },
+    900_000,
+  );
 
   it('never run a write that waited in a frozen one that had not been used', async () => {
     const [first, second] = (await gateways('late')) as [NbdPeer, NbdPeer];
