@@ -22,7 +22,6 @@ function frame(to: Uint8Array, from: Uint8Array, payload: number, value = 0x5a):
   return bytes;
 }
 
-/** Waits until `done` is true, for at most 10 s. */
 const open: Segment[] = [];
 function keep(segment: Segment): Segment {
   open.push(segment);

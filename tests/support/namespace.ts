@@ -50,4 +50,9 @@ export function vethPair(a: string, b: string, mtu: number): void {
     ip('link', 'set', name, 'addrgenmode', 'none');
     ip('link', 'set', name, 'mtu', String(mtu), 'up');
   }
+  // The kernel drops frames until its next look at the links, which can be a second later.
+  const end = Date.now() + 10_000;
+  for (const name of [a, b])
+    while (!ip('link', 'show', name).includes('state UP'))
+      if (Date.now() > end) throw new Error(`the interface ${name} does not come up`);
 }

@@ -12,6 +12,7 @@ import { join } from 'node:path';
  * system, a Ceph cluster, computers in tabs, an installation of the package.
  */
 const long = [
+  'boot/ahci',
   'boot/bare-system',
   'boot/diskless',
   'boot/exchange',
@@ -32,10 +33,13 @@ const long = [
   'interop/attach-boot',
   'interop/failover',
   'interop/ghost-restart',
+  'interop/hostile-servers',
   'interop/package',
   'interop/radosgw',
   'interop/rbd',
   'interop/rbd-faults',
+  'interop/replaced',
+  'interop/ssh-kill',
 ].map((name) => `tests/${name}.test.ts`);
 
 /** Takes ten minutes and more of both processors: `npm run test:all` only. */
