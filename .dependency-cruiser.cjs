@@ -49,6 +49,7 @@ const may = {
     'export',
     'guest',
     'site',
+    'web',
   ],
 };
 /** Files besides *.node.ts that may use Node. */

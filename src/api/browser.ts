@@ -1,6 +1,7 @@
 /**
- * `farbus/browser`: for pages: exports of a Farbus server by WebSocket, and a computer in the tab
- * with far disks. Runs in browsers only. The engine comes from the server, when a computer is made.
+ * `farbus/browser`: for pages: exports of a Farbus server by WebSocket, a computer in the tab with
+ * far disks, and disks of the page that are lent to other computers. Runs in browsers only. The
+ * engine comes from the server, when a computer is made.
  *
  * @module farbus/browser
  */
@@ -17,7 +18,23 @@ export type { StorageSpace, StoreKind } from '../storage/opfs/files.js';
 export { openOpfsCache } from '../storage/opfs/cache.js';
 export type { OpfsCacheOptions } from '../storage/opfs/cache.js';
 export type { AskVersion } from '../block/filters/cache-version.js';
+export type { HandleWriter, WritableHandle } from '../storage/file-handle.js';
+export { createOpfsDisk, openOpfsDisk, opfsDiskContent, opfsDisks } from '../storage/opfs/disk.js';
+export type { OpfsDisk } from '../storage/opfs/disk.js';
 export { openOpfsOverlay } from '../storage/opfs/overlay.js';
 export { OpfsStore } from '../storage/opfs/store.js';
 export { webSocketDialer, webSocketStream } from '../network/websocket.js';
 export type { WebSocketDialerOptions, WebSocketLike, WebSocketStreamOptions } from '../network/websocket.js';
+export { lendOpfsDisk } from '../web/lend/disk.js';
+export type { DiskLending, DiskLendingOptions } from '../web/lend/disk.js';
+export { lend } from '../web/lend/lend.js';
+export type {
+  Lending,
+  LendingClose,
+  LendingOptions,
+  LendingSocket,
+  LendingState,
+  LendingUse,
+} from '../web/lend/lend.js';
+export { pickedDisk, pickedWritable } from '../web/lend/picked.js';
+export type { PickedFile, PickedHandle } from '../web/lend/picked.js';

@@ -19,14 +19,21 @@ import { blockInfo } from '../block/info.js';
 
 /** The part of a browser's FileSystemFileHandle that is used. */
 export interface WritableHandle {
+  /** The file's name without its folder. */
   readonly name: string;
+  /** The file as it is now. */
   getFile(): Promise<File>;
+  /** Makes a copy of the file, which takes its place when the writer is closed. */
   createWritable(options: { keepExistingData: boolean }): Promise<HandleWriter>;
 }
 
+/** The part of a browser's FileSystemWritableFileStream that is used. */
 export interface HandleWriter {
+  /** Changes the copy. */
   write(part: { type: 'write'; position: number; data: Uint8Array<ArrayBuffer> }): Promise<void>;
+  /** Puts the copy in the place of the file. */
   close(): Promise<void>;
+  /** Removes the copy. */
   abort(): Promise<void>;
 }
 

@@ -1,4 +1,7 @@
-/** The suite of BlockDevice on stores, overlays and caches in the OPFS, in a worker of Chromium. */
+/**
+ * The suite of BlockDevice on stores, disks, overlays and caches in the OPFS, in a worker of
+ * Chromium.
+ */
 import { beforeAll, afterAll, expect, it } from 'vitest';
 import { openBrowser } from '../support/chromium.js';
 import { Pages } from '../support/tab-pages.js';
@@ -7,10 +10,11 @@ let pages: Pages;
 
 /** Runs the suite on each kind of device, and tells the page which tests have failed. */
 const worker = `
-  import { OpfsStore, openOpfsCache, openOpfsOverlay } from '/dist/api/browser.js';
+  import { OpfsStore, createOpfsDisk, openOpfsCache, openOpfsDisk, openOpfsOverlay } from '/dist/api/browser.js';
   import { conformance } from '/dist/api/conformance.js';
   import { MemoryDevice } from '/dist/api/index.js';
   const size = (20 << 20) + 4096;
+  await createOpfsDisk('disk', size);
   let number = 0;
   /** An overlay of a read-only disk with a cache, as a drive of a computer has them. */
   const cached = async (name) => {
@@ -20,6 +24,7 @@ const worker = `
   };
   const kinds = {
     store: async () => ({ device: await OpfsStore.open('cache', 'store', size) }),
+    disk: async () => ({ device: await openOpfsDisk('disk') }),
     overlay: async () => ({ device: await openOpfsOverlay(new MemoryDevice(4 << 20), 'overlay' + number++) }),
     cache: async () => ({ device: await cached('cache' + number++) }),
   };
@@ -30,7 +35,7 @@ const worker = `
   const failed = [];
   let count = 0;
   for (const [kind, open] of Object.entries(kinds)) {
-    for (const { name, run } of conformance(open, { region: 256 << 10, steps: 60, persistent: kind === 'store' })) {
+    for (const { name, run } of conformance(open, { region: 256 << 10, steps: 60, persistent: kind === 'store' || kind === 'disk' })) {
       count++;
       await run().catch((error) => failed.push(kind + ': ' + name + ': ' + error.message));
     }
@@ -45,7 +50,7 @@ beforeAll(async () => {
 
 afterAll(() => pages?.close());
 
-it('stores, overlays and caches in the OPFS pass the suite', async () => {
+it('stores, disks, overlays and caches in the OPFS pass the suite', async () => {
   const browser = await openBrowser();
   const page = await browser.newPage();
   await page.goto(`${pages.origin}/unbundled`);

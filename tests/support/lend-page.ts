@@ -1,6 +1,6 @@
 /**
  * A page of one's own that lends a picked file, with the modules of dist/ as they are (no bundler),
- * and what a test does in it.
+ * and the acts of a test in it.
  */
 import { readFile } from 'node:fs/promises';
 import { createServer, type Server } from 'node:http';
@@ -13,9 +13,7 @@ const dist = fileURLToPath(new URL('../../dist', import.meta.url));
 
 const html = `<!doctype html><title>Lend</title><input type="file" id="file">
 <script type="module">
-  import { lend } from '/dist/web/lend/lend.js';
-  import { pickedDisk } from '/dist/web/lend/picked.js';
-  import { FileHandleDevice } from '/dist/storage/file-handle.js';
+  import { lend, pickedDisk, pickedWritable } from '/dist/api/browser.js';
   globalThis.states = [];
   /** A file in the page's private file system, which has the interface of a picked one. */
   const opfsDisk = async (size) => {
@@ -26,7 +24,7 @@ const html = `<!doctype html><title>Lend</title><input type="file" id="file">
       await writer.truncate(size);
       await writer.close();
     }
-    return FileHandleDevice.open(handle);
+    return pickedWritable(handle);
   };
   globalThis.start = async (options) => {
     const disk = await (options.opfs ? opfsDisk(options.opfs) : pickedDisk(document.querySelector('#file').files[0]));

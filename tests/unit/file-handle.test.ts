@@ -15,6 +15,7 @@ import {
 import { describe, expect, test } from 'vitest';
 import { expectKind, readBytes, writeBytes } from '../../src/conformance/subject.js';
 import { FileHandleDevice, type HandleWriter, type WritableHandle } from '../../src/storage/file-handle.js';
+import { pickedWritable } from '../../src/web/lend/picked.js';
 import { tempImage } from '../support/temp.js';
 
 const size = 200_000;
@@ -125,5 +126,37 @@ describe('a picked file that is written', () => {
     await expectKind('io', readBytes(device, 4096, 512));
     await expectKind('io', device.close());
     expect(handle.content).toEqual(Buffer.from(other));
+  });
+});
+
+describe('a picked file that is lent writable', () => {
+  test('is written if the user permits it, and refused if not', async () => {
+    const handle = new FakeHandle();
+    const asked: unknown[] = [];
+    const answering = (answer: string) =>
+      Object.assign(handle, {
+        requestPermission: (what: unknown) => {
+          asked.push(what);
+          return Promise.resolve(answer);
+        },
+      });
+    for (const answer of ['denied', 'prompt']) {
+      await expect(pickedWritable(answering(answer))).rejects.toThrow('may not write the file "disk.img"');
+    }
+    const device = await pickedWritable(answering('granted'));
+    expect(asked).toEqual(Array(3).fill({ mode: 'readwrite' }));
+    await writeBytes(device, 512, new Uint8Array(512).fill(7));
+    await device.flush();
+    expect(readFileSync(handle.path).subarray(512, 1024)).toEqual(Buffer.alloc(512, 7));
+    await device.close();
+  });
+
+  test.for([
+    ['without a whole block', 511, 'has no whole block of 512 bytes'],
+    ['of more than 1 GiB', 2 ** 30 + 512, 'is longer than 1 GiB'],
+  ] as const)('%s is refused', async ([, length, why]) => {
+    const handle = new FakeHandle();
+    handle.getFile = () => Promise.resolve({ name: 'disk.img', size: length, lastModified: 0 } as File);
+    await expect(pickedWritable(handle)).rejects.toThrow(why);
   });
 });

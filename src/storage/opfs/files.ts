@@ -1,7 +1,7 @@
 /**
  * The parts of the browser's origin private file system (OPFS, "File System" of WHATWG) that
- * Farbus uses: folders for overlays and caches, and locks on them. The browser keeps these files
- * for the page's origin; no other program sees them. Only workers can write them in place.
+ * Farbus uses: folders for disks, overlays and caches, and locks on them. The browser keeps these
+ * files for the page's origin; no other program sees them. Only workers can write them in place.
  */
 import { FarbusError, messageOf } from '../../base/errors.js';
 
@@ -15,7 +15,7 @@ export interface SyncFile {
 }
 
 /** The kinds of stores, each with a folder of its own. */
-export type StoreKind = 'overlay' | 'cache';
+export type StoreKind = 'overlay' | 'cache' | 'disk';
 
 const rootName = 'farbus';
 
@@ -94,6 +94,20 @@ function storageManager(): StorageManager {
     'this browser has no private file system for pages (OPFS), or this page is not secure: use https or another ' +
       'browser, or start without an overlay and without a cache',
   );
+}
+
+/**
+ * The folder of a store as it is now, without a lock. Undefined if there is none.
+ * @throws FarbusError if this browser has no OPFS
+ */
+export async function folderOf(kind: StoreKind, name: string): Promise<IterableFolder | undefined> {
+  const root = await rootFolder();
+  try {
+    return (await root.getDirectoryHandle(folderName(kind, name))) as IterableFolder;
+  } catch (error) {
+    if (error instanceof DOMException && error.name === 'NotFoundError') return undefined;
+    throw storageError(error);
+  }
 }
 
 async function rootFolder(): Promise<IterableFolder> {

@@ -1,5 +1,5 @@
 /**
- * A sparse store in the browser's OPFS, for an overlay or a cache.
+ * A sparse store in the browser's OPFS, for a disk, an overlay or a cache.
  *
  * The store is a folder of files, one for each 16 MiB, and a range without a file reads as zeroes.
  * A browser counts the whole length of a file against the quota of the page, so one file as large
@@ -12,7 +12,7 @@ import { contiguous, type Buffers } from '../../base/buffers.js';
 import { BlockBase } from '../../block/base.js';
 import type { BlockInfo, Extent } from '../../block/device.js';
 import { BlockError } from '../../block/errors.js';
-import { blockInfo } from '../../block/info.js';
+import { blockInfo, type DeviceFacts } from '../../block/info.js';
 import {
   lockFolder,
   storageSpace,
@@ -23,7 +23,7 @@ import {
 } from './files.js';
 
 /** Length of a file of the store, in bytes. */
-const partSize = 16 << 20;
+export const partSize = 16 << 20;
 /** Most files that are open at a time. A browser limits them. */
 const maxOpen = 128;
 const pieceSize = 1 << 20;
@@ -53,32 +53,33 @@ export class OpfsStore extends BlockBase {
   readonly #locked: LockedFolder;
   readonly #parts: Map<number, Part>;
 
-  private constructor(
-    kind: StoreKind,
-    locked: LockedFolder,
-    parts: Map<number, Part>,
-    size: number,
-    blockSize: number,
-  ) {
+  private constructor(kind: StoreKind, locked: LockedFolder, parts: Map<number, Part>, facts: DeviceFacts) {
     super();
     this.#kind = kind;
     this.#locked = locked;
     this.#parts = parts;
-    this.info = blockInfo({ size, blockSize, can: { flush: true, writeZeroes: true, extents: true } });
+    this.info = blockInfo({ ...facts, can: { flush: true, writeZeroes: true, extents: true } });
   }
 
   /**
    * Opens a store for this tab alone. A new one reads as zeroes.
    * @param size its length in bytes
+   * @param own further facts of the device, such as its identity
    * @throws FarbusError if this browser has no OPFS, or another tab uses the store
    */
-  static async open(kind: StoreKind, name: string, size: number, blockSize = 512): Promise<OpfsStore> {
+  static async open(
+    kind: StoreKind,
+    name: string,
+    size: number,
+    blockSize = 512,
+    own: Pick<DeviceFacts, 'identity' | 'marks'> = {},
+  ): Promise<OpfsStore> {
     const locked = await lockFolder(kind, name);
     const parts = new Map<number, Part>();
     for await (const entry of (locked.folder as IterableFolder).keys()) {
       if (/^\d+$/.test(entry)) parts.set(Number(entry), closedPart());
     }
-    return new OpfsStore(kind, locked, parts, size, blockSize);
+    return new OpfsStore(kind, locked, parts, { size, blockSize, ...own });
   }
 
   /** True if nothing was ever written to it. */
@@ -224,7 +225,7 @@ function* pieces(offset: number, length: number) {
 
 function noSpace(cause?: unknown): BlockError {
   const what =
-    'this browser gives the page no more room: delete overlays or caches of it, or make room on this computer';
+    'this browser gives the page no more room: delete overlays or caches or disks of it, or make room on this computer';
   return new BlockError('no-space', what, { cause });
 }
 

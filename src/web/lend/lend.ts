@@ -3,7 +3,7 @@
  * speaks NBD there as the target. The server offers the disk as an export as long as the page is
  * open, and waits for a while if it is not.
  *
- * Not here: the disk (picked.ts), the server's side (app/serve/lends.ts).
+ * Not here: the disk (picked.ts, disk.ts), the server's side (app/serve/lends.ts).
  */
 import { BackOff } from '../../base/back-off.js';
 import { messageOf } from '../../base/errors.js';
@@ -14,6 +14,7 @@ import { Server } from '../../export/nbd/server.js';
 import { nbdSubprotocol, subprotocols, webSocketStream, type WebSocketLike } from '../../network/websocket.js';
 import { newSessionId } from '../../protocol/nbd/initiator/session-id.js';
 import { lendingRefused, lendingStopped, tokenEnded } from './close-codes.js';
+import { holdPage } from './hold-page.js';
 
 /**
  * `calling`: the page calls the server. `lent`: the disk is an export. `away`: the server is not
@@ -24,12 +25,17 @@ export type LendingState = 'calling' | 'lent' | 'away' | 'refused' | 'stopped';
 
 /** Use of a lent disk since it was lent first. */
 export interface LendingUse {
+  /** Requests of all its users. */
   readonly requests: number;
+  /** Requests that failed. */
   readonly errors: number;
+  /** Bytes that were read. */
   readonly bytesRead: number;
+  /** Bytes that were written. */
   readonly bytesWritten: number;
 }
 
+/** Options of {@link lend}. Receivers must not throw. */
 export interface LendingOptions {
   /** The server: "ws://127.0.0.1:8080" or "wss://...", also as http: or https:. */
   readonly server: string | URL;
@@ -41,6 +47,7 @@ export interface LendingOptions {
   readonly onState?: (state: LendingState, detail: string) => void;
   /** Called some times a second while the disk is used. */
   readonly onUse?: (use: LendingUse) => void;
+  /** Receives warnings and other lines. Default: none. */
   readonly log?: Logger;
   /** Opens a WebSocket. Default: that of the browser. */
   readonly open?: (url: string, protocols: string[]) => LendingSocket;
@@ -48,11 +55,15 @@ export interface LendingOptions {
 
 /** A WebSocket that tells why it was closed. */
 export interface LendingSocket extends WebSocketLike {
-  addEventListener(type: 'open' | 'close', listener: (event: CloseFacts) => void): void;
+  /** Calls the listener when it is open or closed. */
+  addEventListener(type: 'open' | 'close', listener: (event: LendingClose) => void): void;
 }
 
-interface CloseFacts {
+/** The end of a WebSocket. */
+export interface LendingClose {
+  /** The close code (docs/web.md). */
   readonly code: number;
+  /** A sentence, or ''. */
   readonly reason: string;
 }
 
@@ -71,11 +82,35 @@ export function lendingUrl(server: string | URL, name: string): string {
   return url.href;
 }
 
-/** Lends a disk until {@link Lending.stop} or the end of the page. Takes the disk over. */
+/**
+ * Lends a disk of this page, or of a worker, to a server of `farbus serve --web`. It is an export
+ * there until {@link Lending.stop} or the end of the page. Other computers can write it unless the
+ * device is read-only. Takes the device over.
+ *
+ * A page that is opened again lends the same disk under the same name: clients wait for it
+ * (docs/web.md). Writes that are not flushed when the page ends count as lost.
+ *
+ * @throws FarbusError if the token is none
+ *
+ * @example
+ * ```ts
+ * import { MemoryDevice } from 'farbus';
+ * import { lend } from 'farbus/browser';
+ *
+ * const lending = lend(new MemoryDevice(64 << 20), {
+ *   server: 'http://127.0.0.1:8080',
+ *   token: 'TOKEN', // of farbus token --lend
+ *   name: 'scratch',
+ *   onState: (state, detail) => console.log(state, detail),
+ * });
+ * await lending.stop();
+ * ```
+ */
 export function lend(device: BlockDevice, options: LendingOptions): Lending {
   return new Lending(device, options);
 }
 
+/** A disk that is lent. Made by {@link lend}. */
 export class Lending {
   readonly #options: LendingOptions;
   readonly #url: string;
@@ -91,7 +126,7 @@ export class Lending {
   #report: ReturnType<typeof setInterval> | undefined;
   #stopped: Promise<void> | undefined;
 
-  /** @throws FarbusError if the token is not one */
+  /** @internal */
   constructor(device: BlockDevice, options: LendingOptions) {
     this.#options = options;
     this.#url = lendingUrl(options.server, options.name);
@@ -105,6 +140,7 @@ export class Lending {
     this.#calls = this.#callOn();
   }
 
+  /** The present state. */
   get state(): LendingState {
     return this.#state ?? 'calling';
   }
@@ -114,6 +150,7 @@ export class Lending {
     return this.#detail;
   }
 
+  /** Use of the disk until now. */
   get use(): LendingUse {
     const { requests, errors, bytesRead, bytesWritten } = this.#offered.counters;
     return { requests, errors, bytesRead, bytesWritten };
@@ -197,18 +234,4 @@ export class Lending {
     this.#detail = detail;
     this.#options.onState?.(state, detail);
   }
-}
-
-/**
- * Keeps the browser from freezing the page in the background: it does not freeze pages that hold a
- * Web Lock.
- */
-function holdPage(until: AbortSignal): void {
-  const { locks } = (globalThis.navigator ?? {}) as { locks?: LockManager };
-  const held = new Promise<void>((resolve) => until.addEventListener('abort', () => resolve(), { once: true }));
-  locks?.request('farbus-lend', { mode: 'shared' }, () => held).catch(() => undefined);
-}
-
-interface LockManager {
-  request(name: string, options: { mode: 'shared' }, callback: () => Promise<void>): Promise<unknown>;
 }

@@ -1,13 +1,14 @@
 /** Gives the user a file. */
 export function download(name: string, type: string, text: string): void {
-  save(name, new Blob([text], { type }));
+  downloadBlob(name, new Blob([text], { type }));
 }
 
 export function downloadBytes(name: string, bytes: Uint8Array): void {
-  save(name, new Blob([bytes as Uint8Array<ArrayBuffer>], { type: 'application/octet-stream' }));
+  downloadBlob(name, new Blob([bytes as Uint8Array<ArrayBuffer>], { type: 'application/octet-stream' }));
 }
 
-function save(name: string, content: Blob): void {
+/** The browser reads the content while it writes the file: it need not be in memory. */
+export function downloadBlob(name: string, content: Blob): void {
   const url = URL.createObjectURL(content);
   const link = document.createElement('a');
   link.href = url;

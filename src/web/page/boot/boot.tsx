@@ -2,11 +2,11 @@
 import type { JSX } from 'preact';
 import { useState } from 'preact/hooks';
 import type { TabSystem } from '../../../browser/machine-options.js';
+import { hasPrivateFiles, hasWebAssembly } from '../base/abilities.js';
 import { useStore } from '../base/store.js';
 import { DriveFields, usualDrive } from '../parts/drive-fields.js';
 import { server } from '../state/server.js';
 import { startInTab, tabComputers, tabPorts, type ChosenDrive } from '../state/tab-computers.js';
-import { hasOverlays, hasWebAssembly } from './abilities.js';
 import { Overlays } from './overlays.js';
 
 export function Boot(): JSX.Element {
@@ -27,13 +27,13 @@ export function Boot(): JSX.Element {
           page in another browser.
         </p>
       )}
-      {hasWebAssembly && !hasOverlays && (
+      {hasWebAssembly && !hasPrivateFiles && (
         <p class="notice">
           This browser has no storage for overlays here (OPFS): open the page by https or localhost, outside of private
           browsing, to keep writes in the browser.
         </p>
       )}
-      {hasOverlays && <Overlays />}
+      {hasPrivateFiles && <Overlays />}
     </div>
   );
 }

@@ -1,13 +1,14 @@
-/** The section "Lend a file": a file of this computer becomes an export of the server. */
+/** The section "Lend a disk": a file or disk of this computer becomes an export of the server. */
 import type { JSX } from 'preact';
 import { useRef, useState } from 'preact/hooks';
-import { formatBytes } from '../../../base/format.js';
-import type { LendingState } from '../../lend/lend.js';
+import type { PickedHandle } from '../../lend/picked.js';
+import { hasPrivateFiles, picksWritable } from '../base/abilities.js';
 import { useStore } from '../base/store.js';
 import { Outcome } from '../parts/outcome.js';
 import { useTask } from '../parts/task.js';
-import { server } from '../state/server.js';
-import { lendFile, lentFiles, stopLending, type LentFile } from './lent-files.js';
+import { Disks } from './disks.js';
+import { lendFile, lendWritable, lentFiles } from './lent-files.js';
+import { LentPanel } from './lent-panel.js';
 
 export function Lend(): JSX.Element {
   const files = useStore(lentFiles);
@@ -22,43 +23,79 @@ export function Lend(): JSX.Element {
       </header>
       <LendForm />
       {files.map((file) => (
-        <Lent file={file} key={file.id} />
+        <LentPanel file={file} key={file.id} />
       ))}
+      {hasPrivateFiles ? (
+        <Disks />
+      ) : (
+        <p class="notice">
+          This browser has no storage for disks here (OPFS): open the page by https or localhost, outside of private
+          browsing, to make a disk in the browser and lend it.
+        </p>
+      )}
     </div>
   );
 }
 
+interface PickerWindow {
+  showOpenFilePicker(): Promise<PickedHandle[]>;
+}
+
+/** The user's choice: a file to read, or a handle with which the page also writes the file. */
+type Picked = { readonly file: File } | { readonly handle: PickedHandle };
+
 function LendForm(): JSX.Element {
-  const [file, setFile] = useState<File | undefined>(undefined);
+  const [picked, setPicked] = useState<Picked | undefined>(undefined);
   const [name, setName] = useState('');
+  const [writable, setWritable] = useState(false);
   const input = useRef<HTMLInputElement>(null);
   const task = useTask();
+  const clear = (): void => {
+    setPicked(undefined);
+    setName('');
+    if (input.current) input.current.value = '';
+  };
   const submit = (event: Event): void => {
     event.preventDefault();
-    if (!file) return;
+    if (!picked) return;
     void task.run('Reading the file…', async () => {
-      await lendFile(file, name.trim());
-      setFile(undefined);
-      setName('');
-      if (input.current) input.current.value = '';
+      if ('handle' in picked) await lendWritable(picked.handle, name.trim());
+      else await lendFile(picked.file, name.trim());
+      clear();
       return '';
     });
+  };
+  const choose = async (): Promise<void> => {
+    const handles = await (window as unknown as PickerWindow).showOpenFilePicker().catch(() => []);
+    // The user may have closed the dialog.
+    if (!handles[0]) return;
+    setPicked({ handle: handles[0] });
+    setName(handles[0].name);
   };
   return (
     <form class="panel" onSubmit={submit}>
       <div class="row fields">
-        <label class="field">
-          <span>Disk image or ISO file</span>
-          <input
-            type="file"
-            ref={input}
-            onChange={({ currentTarget }) => {
-              const picked = currentTarget.files?.[0];
-              setFile(picked);
-              if (picked) setName(picked.name);
-            }}
-          />
-        </label>
+        {writable ? (
+          <div class="field">
+            <span>Disk image</span>
+            <button type="button" onClick={() => void choose()}>
+              {picked && 'handle' in picked ? picked.handle.name : 'Choose a file…'}
+            </button>
+          </div>
+        ) : (
+          <label class="field">
+            <span>Disk image or ISO file</span>
+            <input
+              type="file"
+              ref={input}
+              onChange={({ currentTarget }) => {
+                const file = currentTarget.files?.[0];
+                setPicked(file && { file });
+                if (file) setName(file.name);
+              }}
+            />
+          </label>
+        )}
         <label class="field">
           <span>Name of the disk at the server</span>
           <input
@@ -70,85 +107,33 @@ function LendForm(): JSX.Element {
           />
         </label>
       </div>
+      {picksWritable && (
+        <label class="check">
+          <input
+            type="checkbox"
+            checked={writable}
+            onChange={({ currentTarget }) => {
+              setWritable(currentTarget.checked);
+              clear();
+            }}
+          />
+          let others write to it
+        </label>
+      )}
       <p class="muted small">
-        It is lent read-only. If this tab is closed, pick the same file again under the same name: computers that use it
-        wait for it.
+        {writable
+          ? 'Every computer that may use this disk of the server can change the file. The browser copies the whole ' +
+            'file at each flush, so it takes files up to 1 GiB. '
+          : 'It is lent read-only. '}
+        If this tab is closed, pick the same file again under the same name: computers that use it wait for it.
+        {writable && ' What they have not flushed before is lost.'}
       </p>
       <div class="row">
-        <button class="primary" type="submit" disabled={!file || name.trim() === '' || task.busy !== undefined}>
+        <button class="primary" type="submit" disabled={!picked || name.trim() === '' || task.busy !== undefined}>
           Lend
         </button>
       </div>
       <Outcome task={task} />
     </form>
-  );
-}
-
-const stateTexts: Readonly<Record<LendingState, string>> = {
-  calling: 'calling the server',
-  lent: 'lent',
-  away: 'the server is away',
-  refused: 'refused',
-  stopped: 'no longer lent',
-};
-
-function Lent({ file }: { readonly file: LentFile }): JSX.Element {
-  const { id, name, size, state, detail, use } = file;
-  const listening = useStore(server)?.listening ?? [];
-  const over = state === 'refused' || state === 'stopped';
-  const title = `lent-${id}`;
-  return (
-    <section class="panel" aria-labelledby={title}>
-      <div class="panel-head">
-        <div class="row">
-          <h2 id={title} class="device-name">
-            {name}
-          </h2>
-          <span class={state === 'lent' ? 'tag good' : state === 'calling' ? 'tag' : 'tag bad'} role="status">
-            {stateTexts[state]}
-          </span>
-          <span class="tag number">{formatBytes(size)}</span>
-        </div>
-        <button onClick={() => void stopLending(id)}>{over ? 'Remove from the list' : 'Stop lending'}</button>
-      </div>
-      {state !== 'lent' && detail !== '' && <p class={over ? 'bad-text' : 'muted'}>{detail}</p>}
-      {state === 'lent' && (
-        <>
-          <dl class="facts">
-            <div>
-              <dt>Requests</dt>
-              <dd>{use.requests.toLocaleString('en')}</dd>
-            </div>
-            <div>
-              <dt>Read from it</dt>
-              <dd>{formatBytes(use.bytesRead)}</dd>
-            </div>
-            {use.errors > 0 && (
-              <div>
-                <dt>Errors</dt>
-                <dd>{use.errors}</dd>
-              </div>
-            )}
-          </dl>
-          <Addresses name={name} listening={listening} />
-        </>
-      )}
-    </section>
-  );
-}
-
-function Addresses({ name, listening }: { readonly name: string; readonly listening: readonly string[] }): JSX.Element {
-  const addresses = listening
-    .filter((at) => /^nbds?:/.test(at))
-    .map((at) => `${at.replace(/\/$/, '')}/${encodeURIComponent(name)}`);
-  return (
-    <div>
-      <h3>Other computers use it as</h3>
-      {addresses.map((at) => (
-        <div class="code device-name" key={at}>
-          {at}
-        </div>
-      ))}
-    </div>
   );
 }

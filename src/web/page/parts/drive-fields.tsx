@@ -1,10 +1,10 @@
 /** The choice of a drive: which export, and where writes go. */
 import type { JSX } from 'preact';
+import { hasPrivateFiles } from '../base/abilities.js';
 import { useStore } from '../base/store.js';
 import type { ExportInfo } from '../state/contract.js';
 import { server } from '../state/server.js';
 import type { ChosenDrive } from '../state/tab-computers.js';
-import { hasOverlays } from '../boot/abilities.js';
 
 interface DriveFieldsProps {
   /** For labels: "Drive 1". */
@@ -19,7 +19,7 @@ function mayWrite(info: ExportInfo | undefined): boolean {
 
 /** A drive of an export, with the safest place for writes. */
 export function usualDrive(info: ExportInfo): ChosenDrive {
-  return { name: info.name, writes: hasOverlays ? 'overlay' : 'none', overlay: info.name || 'default' };
+  return { name: info.name, writes: hasPrivateFiles ? 'overlay' : 'none', overlay: info.name || 'default' };
 }
 
 export function DriveFields({ title, drive, onChange }: DriveFieldsProps): JSX.Element {
@@ -49,7 +49,7 @@ export function DriveFields({ title, drive, onChange }: DriveFieldsProps): JSX.E
           value={drive.writes}
           onChange={({ currentTarget }) => onChange({ ...drive, writes: currentTarget.value as ChosenDrive['writes'] })}
         >
-          {hasOverlays && <option value="overlay">to an overlay in this browser</option>}
+          {hasPrivateFiles && <option value="overlay">to an overlay in this browser</option>}
           {mayWrite(info) && <option value="far">to the far disk</option>}
           <option value="none">nowhere: read-only</option>
         </select>
