@@ -6,55 +6,32 @@
 import { createHash } from 'node:crypto';
 import { copyFileSync, openSync, readSync, closeSync, truncateSync, utimesSync } from 'node:fs';
 import { join } from 'node:path';
-import type { BrowserContext, Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createComputer } from '../../src/app/computer/start.js';
 import { parseSource } from '../../src/app/source-text.js';
 import { openClientDrive } from '../../src/app/sources.js';
 import { packageFolder, prepareFirmware } from '../../src/guest/firmware.node.js';
 import { makeBootDisk } from '../support/amd64-disk.js';
-import { openBrowser } from '../support/chromium.js';
 import { until } from '../support/event-loop.js';
-import { LendPages, lendIn, stopIn, untilState, type LendTo } from '../support/lend-page.js';
+import { LendServer, stopIn } from '../support/lend-page.js';
 import { missing } from '../support/nbd-peers.js';
 import { tempFolder, tempPath } from '../support/temp.js';
-import { execute, farbusFile, startFarbus, type Started } from '../interop/farbus.js';
+import { execute, farbusFile } from '../interop/farbus.js';
 
 const log = { log: () => undefined };
 const iso = 'usr/lib/grub-rescue/grub-rescue-cdrom.iso';
 /** Bytes of the CD that GRUB reads and hashes. */
 const hashed = 2 << 20;
 
-let browser: BrowserContext;
-let pages: LendPages;
-let server: Started;
+let server: LendServer;
 let nbd: string;
-let to: Omit<LendTo, 'name'>;
 
 beforeAll(async () => {
-  pages = await LendPages.start();
-  const own = ['--listen', 'nbd://127.0.0.1:0', '--web', '0', '--web-origin', pages.origin];
-  server = startFarbus('serve', ...own, '--reconnect', '600', 'other=memory:1M');
-  const [printed] = await server.printed(/nbd:\S+\/other\n(?:.*\n)*http:\S+\n/);
-  nbd = /nbd:\S+\//.exec(printed)![0];
-  const page = new URL(/http:\S+/.exec(printed)![0]);
-  to = { server: page.origin, token: page.hash.slice('#token='.length) };
-  browser = await openBrowser();
+  server = await LendServer.start(600, 'other=memory:1M');
+  ({ nbd } = server);
 }, 200_000);
 
-afterAll(async () => {
-  await browser.close();
-  pages.close();
-  server.child.kill('SIGTERM');
-  expect((await server.ended).code).toBe(0);
-});
-
-async function lent(file: string, name: string): Promise<Page> {
-  const page = await pages.open(browser);
-  await lendIn(page, file, { ...to, name });
-  await untilState(page, 'lent');
-  return page;
-}
+afterAll(() => server.close());
 
 function startOf(file: string, length: number): Uint8Array {
   const bytes = new Uint8Array(length);
@@ -70,7 +47,7 @@ describe('a file that a tab lends', () => {
     copyFileSync(join(await packageFolder('grub-rescue-pc', [`./${iso}`]), iso), file);
     truncateSync(file, 2 ** 32);
     utimesSync(file, 1_700_000_000, 1_700_000_000);
-    let page = await lent(file, 'rescue.iso');
+    let page = await server.lent(file, 'rescue.iso');
     const drive = await openClientDrive(parseSource(`${nbd}rescue.iso,cdrom`), { log, reconnectSeconds: 600 });
     const computer = await createComputer([drive], 64 << 20, { log, firmware: await prepareFirmware() });
     const { screen } = computer;
@@ -78,14 +55,14 @@ describe('a file that a tab lends', () => {
       computer.bootFirmware();
       await until(() => computer.counts.traps.commands > 0);
       await page.close();
-      page = await lent(file, 'rescue.iso');
+      page = await server.lent(file, 'rescue.iso');
       await screen!.waitFor(/GNU GRUB/, 200_000);
       await screen!.type('c');
       await screen!.waitFor(/grub> *$/m, 60_000);
       await screen!.command('insmod hashsum', /^grub>$/, 60_000);
       await page.close();
       const answer = screen!.command(`sha256sum (cd)0+${hashed / 512}`, /^grub>$/, 200_000);
-      page = await lent(file, 'rescue.iso');
+      page = await server.lent(file, 'rescue.iso');
       expect(await answer).toContain(createHash('sha256').update(startOf(file, hashed)).digest('hex'));
     } finally {
       await computer.stop();
@@ -99,7 +76,7 @@ describe('a file that a tab lends', () => {
       const disk = await makeBootDisk();
       truncateSync(disk.path, 2 ** 32);
       utimesSync(disk.path, 1_700_000_000, 1_700_000_000);
-      let page = await lent(disk.path, 'disk');
+      let page = await server.lent(disk.path, 'disk');
       const machine = ['-machine', 'pc,accel=tcg', '-m', '512', '-nodefaults', '-no-reboot'];
       const console = ['-display', 'none', '-serial', 'stdio'];
       const drive = ['-drive', 'file={nbd},format=raw,if=none,id=d', '-device', 'nvme,drive=d,serial=1,bootindex=0'];
@@ -113,7 +90,7 @@ describe('a file that a tab lends', () => {
         const before = await read();
         await until(async () => over || (await read()) > before + 20);
         await page.close();
-        page = await lent(disk.path, 'disk');
+        page = await server.lent(disk.path, 'disk');
       }
       const { code, stdout, stderr } = await booted;
       expect(stdout, stderr).toContain(`hash ${disk.hash}`);

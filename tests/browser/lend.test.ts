@@ -4,16 +4,15 @@
  */
 import { randomBytes } from 'node:crypto';
 import { readFileSync, utimesSync, writeFileSync } from 'node:fs';
-import type { BrowserContext } from 'playwright-core';
+import type { Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { WebSocket } from 'ws';
-import { openBrowser } from '../support/chromium.js';
 import { until } from '../support/event-loop.js';
-import { LendPages, lendIn, lendOpfsIn, stateOf, stopIn, untilState, type LendTo } from '../support/lend-page.js';
+import { LendServer, lendIn, lendOpfsIn, stateOf, stopIn, untilState, type LendTo } from '../support/lend-page.js';
 import { ReadOnlyTab } from '../support/read-only-tab.js';
 import { tempImage, tempPath } from '../support/temp.js';
 import { openNbd } from '../../src/protocol/nbd/initiator/open.node.js';
-import { execute, farbus, startFarbus, type Started } from '../interop/farbus.js';
+import { execute, farbus } from '../interop/farbus.js';
 
 const MiB = 1 << 20;
 /** Files have a date in the past: a page does not take a file that has just been changed. */
@@ -25,43 +24,26 @@ function oldImage(content: Uint8Array | number, name?: string): string {
   return path;
 }
 
-let browser: BrowserContext;
-let pages: LendPages;
-let server: Started;
+let server: LendServer;
 let nbd: string;
 let to: Omit<LendTo, 'name'>;
 
 beforeAll(async () => {
-  pages = await LendPages.start();
-  const own = ['--listen', 'nbd://127.0.0.1:0', '--web', '0', '--web-origin', pages.origin];
-  server = startFarbus('serve', ...own, '--reconnect', '120', `system=${tempImage(MiB)}`);
-  const [printed] = await server.printed(/nbd:\S+\/system\n(?:.*\n)*http:\S+\n/);
-  nbd = /nbd:\S+\//.exec(printed)![0];
-  const page = new URL(/http:\S+/.exec(printed)![0]);
-  to = { server: page.origin, token: page.hash.slice('#token='.length) };
-  browser = await openBrowser();
+  server = await LendServer.start(120, `system=${tempImage(MiB)}`);
+  ({ nbd, to } = server);
 });
 
-afterAll(async () => {
-  await browser.close();
-  pages.close();
-  server.child.kill('SIGTERM');
-  expect((await server.ended).code).toBe(0);
-});
+afterAll(() => server.close());
 
-/** Lends a file in a new tab, and waits until the server has it. */
-async function lent(file: string, name: string) {
-  const page = await pages.open(browser);
-  await lendIn(page, file, { ...to, name });
-  await untilState(page, 'lent');
-  return page;
+function newPage(): Promise<Page> {
+  return server.pages.open(server.browser);
 }
 
 describe('a picked file', () => {
   test('is read by nbdcopy, and by nbdinfo, under a name with odd characters', async () => {
     const content = randomBytes(5 * MiB + 7);
     const name = 'CD «1» 100 %.iso';
-    const page = await lent(oldImage(content), name);
+    const page = await server.lent(oldImage(content), name);
     const uri = nbd + encodeURIComponent(name);
     const copy = tempPath('copy.img');
     expect(await execute('nbdcopy', [uri, copy])).toMatchObject({ code: 0, stderr: '' });
@@ -78,7 +60,7 @@ describe('a picked file', () => {
   test('tabs that are closed and opened during reads cost the readers no error', async () => {
     const content = randomBytes(16 * MiB);
     const file = oldImage(content);
-    let page = await lent(file, 'cd');
+    let page = await server.lent(file, 'cd');
     let over = false;
     const loop = (async () => {
       const results = [];
@@ -88,7 +70,7 @@ describe('a picked file', () => {
     })();
     for (let round = 0; round < 3; round++) {
       await page.close();
-      page = await lent(file, 'cd');
+      page = await server.lent(file, 'cd');
     }
     over = true;
     for (const result of await loop) expect(result).toMatchObject({ code: 0, stderr: '' });
@@ -101,12 +83,12 @@ describe('a picked file', () => {
 
   test('that changes while it is lent is refused from then on, and is no longer the same', async () => {
     const file = oldImage(randomBytes(40 * MiB));
-    const page = await lent(file, 'changing');
+    const page = await server.lent(file, 'changing');
     writeFileSync(file, randomBytes(40 * MiB));
     const { code, stderr } = await execute('nbdcopy', [`${nbd}changing`, tempPath('copy.img')]);
     expect([code, stderr]).toEqual([1, expect.stringContaining('Input/output error')]);
     await page.close();
-    const again = await pages.open(browser);
+    const again = await newPage();
     utimesSync(file, date + 10, date + 10);
     await lendIn(again, file, { ...to, name: 'changing' });
     expect(await untilState(again, 'refused')).toMatch(/^not the file that was lent under this name, or changed since/);
@@ -115,8 +97,8 @@ describe('a picked file', () => {
 
   test('of a second tab is refused while the first one lends under the name', async () => {
     const file = oldImage(randomBytes(MiB));
-    const first = await lent(file, 'shared');
-    const second = await pages.open(browser);
+    const first = await server.lent(file, 'shared');
+    const second = await newPage();
     await lendIn(second, file, { ...to, name: 'shared' });
     expect(await untilState(second, 'refused')).toBe(
       'another tab lends under this name: close it first, or choose another name',
@@ -134,7 +116,7 @@ describe('a disk in the private file system of the page', () => {
   test('is written; if the tab is closed during a write, the flushed bytes stay', async () => {
     const flushed = randomBytes(4 * MiB);
     const open = async () => {
-      const page = await pages.open(browser);
+      const page = await newPage();
       await lendOpfsIn(page, flushed.length, { ...to, name: 'opfs' });
       await untilState(page, 'lent');
       return page;
@@ -164,7 +146,7 @@ describe('a disk in the private file system of the page', () => {
 describe('a token that may lend', () => {
   test('lends under its names only, and reads nothing', async () => {
     const token = (await farbus('token', 'mine.iso', '--lend')).stdout.trim();
-    const page = await pages.open(browser);
+    const page = await newPage();
     const file = oldImage(randomBytes(MiB));
     await lendIn(page, file, { ...to, token, name: 'other.iso' });
     expect(await untilState(page, 'refused')).toContain('check the address and the token');
@@ -190,7 +172,7 @@ describe('a foreign page', () => {
     const content = randomBytes(3 * MiB);
     const token = (await farbus('token', '--lend')).stdout.trim();
     const socket = new WebSocket(`${to.server.replace('http:', 'ws:')}/lend/foreign`, [token], {
-      origin: pages.origin,
+      origin: server.pages.origin,
     });
     socket.on('open', () => {
       const tab = new ReadOnlyTab(

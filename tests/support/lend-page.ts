@@ -8,6 +8,8 @@ import type { AddressInfo } from 'node:net';
 import { join, normalize } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { BrowserContext, Page } from 'playwright-core';
+import { startFarbus, type Started } from '../interop/farbus.js';
+import { openBrowser } from './chromium.js';
 
 const dist = fileURLToPath(new URL('../../dist', import.meta.url));
 
@@ -90,6 +92,62 @@ interface LendWindow {
   states: [state: string, detail: string][];
   start(options: LendTo): Promise<void>;
   lending: { stop(): Promise<void> };
+}
+
+/** `farbus serve --web`, with a browser whose pages lend to it. */
+export class LendServer {
+  readonly browser: BrowserContext;
+  readonly pages: LendPages;
+  readonly to: Omit<LendTo, 'name'>;
+  /** "nbd://127.0.0.1:PORT/": the name of an export follows. */
+  readonly nbd: string;
+  readonly #process: Started;
+
+  private constructor(
+    browser: BrowserContext,
+    pages: LendPages,
+    process: Started,
+    nbd: string,
+    to: Omit<LendTo, 'name'>,
+  ) {
+    this.browser = browser;
+    this.pages = pages;
+    this.#process = process;
+    this.nbd = nbd;
+    this.to = to;
+  }
+
+  /**
+   * @param reconnectSeconds how long clients wait for a page that is closed
+   * @param source an export of the server itself, as on the command line, with its name
+   */
+  static async start(reconnectSeconds: number, source: `${string}=${string}`): Promise<LendServer> {
+    const pages = await LendPages.start();
+    const own = ['--listen', 'nbd://127.0.0.1:0', '--web', '0', '--web-origin', pages.origin];
+    const process = startFarbus('serve', ...own, '--reconnect', String(reconnectSeconds), source);
+    const [printed] = await process.printed(/nbd:\S+\n(?:.*\n)*http:\S+\n/);
+    const nbd = /nbd:\S+\//.exec(printed)![0];
+    const page = new URL(/http:\S+/.exec(printed)![0]);
+    const to = { server: page.origin, token: page.hash.slice('#token='.length) };
+    return new LendServer(await openBrowser(), pages, process, nbd, to);
+  }
+
+  /** Lends a file in a new tab, and waits until the server has it. */
+  async lent(file: string, name: string): Promise<Page> {
+    const page = await this.pages.open(this.browser);
+    await lendIn(page, file, { ...this.to, name });
+    await untilState(page, 'lent');
+    return page;
+  }
+
+  /** Rejects if the server does not end in good order. */
+  async close(): Promise<void> {
+    await this.browser.close();
+    this.pages.close();
+    this.#process.child.kill('SIGTERM');
+    const { code } = await this.#process.ended;
+    if (code !== 0) throw new Error(`farbus serve has ended with status ${code}: ${this.#process.stderr()}`);
+  }
 }
 
 /** Picks a file as a user does, and lends it. Rejects if the page does not take it. */
