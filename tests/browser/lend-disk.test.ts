@@ -10,6 +10,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { openNbd } from '../../src/protocol/nbd/initiator/open.node.js';
 import { execute, startFarbus, type Started } from '../interop/farbus.js';
 import { errorsOf, openBrowser } from '../support/chromium.js';
+import { until } from '../support/event-loop.js';
 import { tempImage, tempPath } from '../support/temp.js';
 
 const MiB = 1 << 20;
@@ -53,6 +54,14 @@ async function lent(page: Page, name: string): Promise<Locator> {
   return panel;
 }
 
+/** True if a tab of the browser has the disk open. */
+function isInUse(page: Page, disk: string): Promise<boolean> {
+  return page.evaluate(
+    async (name) => (await navigator.locks.query()).held?.some((one) => one.name === `farbus/disk-${name}`) ?? false,
+    disk,
+  );
+}
+
 describe('a disk in this browser', () => {
   test('is written by others, and has the flushed bytes when its tab was closed and opened', async () => {
     let page = await open();
@@ -77,6 +86,8 @@ describe('a disk in this browser', () => {
     const sector = new Uint8Array(512);
     const waiting = client.read(20 * MiB - 512, sector);
     page = await open();
+    // The browser ends the worker of a closed tab in the background.
+    await until(async () => !(await isInUse(page, 'mine')));
     await page.getByRole('button', { name: 'Lend the disk mine' }).click();
     await waiting;
     expect(content.subarray(-512).equals(sector)).toBe(true);

@@ -1,6 +1,7 @@
 /** The disks that this browser keeps (OPFS): made, lent, downloaded and removed. */
 import type { JSX } from 'preact';
 import { useEffect, useState } from 'preact/hooks';
+import { messageOf } from '../../../base/errors.js';
 import { formatBytes, parseBytes } from '../../../base/format.js';
 import { createOpfsDisk, opfsDiskContent, opfsDisks, type OpfsDisk } from '../../../storage/opfs/disk.js';
 import { removeStore, storageSpace } from '../../../storage/opfs/files.js';
@@ -17,19 +18,28 @@ interface Kept {
   readonly free: number;
 }
 
+/** Below this, the user is told that the space may not last, in bytes. */
+const littleSpace = 512 * 2 ** 20;
+/** While a disk is lent, interval between two looks at the space, in ms. */
+const lookMs = 5000;
+
 export function Disks(): JSX.Element {
-  const [kept, setKept] = useState<Kept>({ disks: [], used: 0, free: 0 });
+  const [kept, setKept] = useState<Kept | undefined>(undefined);
+  const [trouble, setTrouble] = useState('');
+  const lent = useStore(lentFiles).filter((one) => one.disk !== undefined && isUsed(one)).length;
   const task = useTask();
   const look = async (): Promise<void> => {
     const [disks, space] = await Promise.all([opfsDisks(), storageSpace()]);
     setKept({ disks, ...space });
   };
   useEffect(() => {
-    void task.run('Looking for disks…', async () => {
-      await look();
-      return '';
-    });
-  }, []);
+    const lookNow = (): void => void look().catch((error: unknown) => setTrouble(messageOf(error)));
+    lookNow();
+    // Others may write a lent disk.
+    const timer = lent > 0 ? setInterval(lookNow, lookMs) : undefined;
+    return () => clearInterval(timer);
+  }, [lent]);
+  if (!kept) return <p class={trouble === '' ? 'muted' : 'notice bad'}>{trouble || 'Looking for disks…'}</p>;
   const { disks, used, free } = kept;
   return (
     <section class="panel" aria-labelledby="disks">
@@ -43,6 +53,12 @@ export function Disks(): JSX.Element {
         A disk in the browser's own storage is lent writable: every computer that may use this disk of the server can
         change it. It takes room only where it is written.
       </p>
+      {disks.length > 0 && free < littleSpace && (
+        <p class="notice bad">
+          This browser has little space left, and writes to the disks fail when it is used up: remove a disk, an overlay
+          or other site data.
+        </p>
+      )}
       {disks.length === 0 && <p class="muted">None yet.</p>}
       {disks.length > 0 && (
         <ul class="list">

@@ -17,8 +17,8 @@ export function Lend(): JSX.Element {
       <header>
         <h1>Lend a file</h1>
         <p class="lead">
-          A disk image on your own computer becomes a disk of this server, without an upload: computers read what they
-          need from this tab, as long as it is open.
+          A disk image on your own computer, or a disk in this browser, becomes a disk of this server, without an
+          upload: computers read what they need from this tab, as long as it is open.
         </p>
       </header>
       <LendForm />
