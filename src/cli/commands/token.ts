@@ -16,7 +16,8 @@ const options = {
   lend: {
     brief: 'the token only lends, by these names or any',
     about:
-      'the token may lend files of a browser as exports of these names, or of any name without EXPORT, and nothing else',
+      'the token may lend files and disks of a browser, also writable ones, as exports of these names, or of any name ' +
+      'without EXPORT, and nothing else',
   },
   expires: { value: 'TIME', default: '30d', about: 'how long it is valid: 30m, 12h, 7d; or never' },
   list: { about: 'list the tokens of exports' },
