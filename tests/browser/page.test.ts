@@ -360,15 +360,22 @@ describe('a page that lacks something says what to do', () => {
     expect(await page.getByRole('button', { name: 'Start' }).count()).toBe(0);
   });
 
-  it('without private storage, it offers no overlay', async () => {
+  it('without private storage and a picker for writing, it offers no overlay, no disk, no writing', async () => {
     page = await browser.newPage();
-    await page.addInitScript(() => Reflect.deleteProperty(StorageManager.prototype, 'getDirectory'));
+    await page.addInitScript(() => {
+      Reflect.deleteProperty(StorageManager.prototype, 'getDirectory');
+      Reflect.deleteProperty(globalThis, 'showOpenFilePicker');
+    });
     await page.goto(serving.address);
     await go('boot');
     await page.getByText('This browser has no storage for overlays here').waitFor();
     expect(await page.getByLabel('Writes go').locator('option').allTextContents()).not.toContain(
       'to an overlay in this browser',
     );
+    await go('lend');
+    await page.getByText('This browser has no storage for disks here').waitFor();
+    expect(await page.getByRole('button', { name: 'Make the disk' }).count()).toBe(0);
+    expect(await page.getByLabel('let others write to it').count()).toBe(0);
   });
 
   it('goes on by itself when the server is back', async () => {
