@@ -271,5 +271,5 @@ describe.skipIf(!usable())('a snapshot of a machine on KVM', () => {
       console.log(JSON.stringify(results));`) as { refused: number; run: number };
     expect(found.refused).toBeGreaterThan(0);
     expect(found.run).toBeGreaterThan(0);
-  });
+  }, 600_000);
 });
