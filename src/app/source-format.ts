@@ -8,7 +8,7 @@ import { FarbusError, usageError } from '../base/errors.js';
 import type { Logger } from '../base/log.js';
 import { similar } from '../base/similar.js';
 import { claimsOtherFormat, formatsOfName, imageFormats } from '../protocol/qemu/formats.js';
-import { detectFormat } from '../protocol/qemu/open.node.js';
+import { detectFormat } from '../protocol/qemu/detect.node.js';
 import { printable } from '../storage/opening.node.js';
 import type { SourceFormat } from '../protocol/qemu/options.js';
 

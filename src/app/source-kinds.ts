@@ -13,19 +13,10 @@ import type { BlockDevice } from '../block/device.js';
 import { MergeFilter } from '../block/filters/merge.js';
 import { ReadAheadFilter } from '../block/filters/readahead.js';
 import type { Life } from '../block/life.js';
-import { openAoe } from '../protocol/aoe/initiator/open.node.js';
-import { openSshDd } from '../protocol/dd/open.node.js';
-import { openRsh } from '../protocol/rsh/open.node.js';
-import { openNbd } from '../protocol/nbd/initiator/open.node.js';
 import { nbdFileParameters } from '../protocol/nbd/uri.js';
-import { openSshSftp } from '../protocol/sftp/open.node.js';
-import { openSsh } from '../protocol/ssh/open.node.js';
 import { checkForeignUri, remoteFileParameters } from '../protocol/ssh/uri.js';
 import type { HttpDisk } from '../storage/http/device.js';
-import { openHttp } from '../storage/http/open.node.js';
-import { openS3 } from '../storage/http/s3/open.node.js';
 import { ReadyMemoryDevice } from '../storage/memory.js';
-import { openRbd } from '../storage/rbd/device.node.js';
 import { rbdFileParameters } from '../storage/rbd/location.js';
 
 /** Options for opening a source of any kind. */
@@ -74,6 +65,22 @@ export interface SourceKind {
   readonly checkForeign?: (text: string) => void;
   readonly open: Open;
 }
+
+/** Loads the module that opens a source when it is needed, so that a command starts quickly. */
+const loaded =
+  <Device extends BlockDevice>(load: () => Promise<(text: string, options: KindOptions) => Promise<Device>>) =>
+  async (text: string, options: KindOptions): Promise<Device> =>
+    (await load())(text, options);
+
+const openNbd = loaded(async () => (await import('../protocol/nbd/initiator/open.node.js')).openNbd);
+const openAoe = loaded(async () => (await import('../protocol/aoe/initiator/open.node.js')).openAoe);
+const openSsh = loaded(async () => (await import('../protocol/ssh/open.node.js')).openSsh);
+const openSshSftp = loaded(async () => (await import('../protocol/sftp/open.node.js')).openSshSftp);
+const openSshDd = loaded(async () => (await import('../protocol/dd/open.node.js')).openSshDd);
+const openRsh = loaded(async () => (await import('../protocol/rsh/open.node.js')).openRsh);
+const openHttp = loaded(async () => (await import('../storage/http/open.node.js')).openHttp);
+const openS3 = loaded(async () => (await import('../storage/http/s3/open.node.js')).openS3);
+const openRbd = loaded(async () => (await import('../storage/rbd/device.node.js')).openRbd);
 
 const openMemory: Open = async (text, options) => {
   const size = parseBytes(text.slice('memory:'.length));

@@ -7,7 +7,6 @@ import { ExchangeableDrive } from '../block/exchangeable-drive.js';
 import { tailOf, tailWarning } from '../block/tail.js';
 import { ReadOnlyFilter } from '../block/filters/read-only.js';
 import type { ClientDrive } from '../computer/drives.js';
-import { openImage } from '../protocol/qemu/open.node.js';
 import { beginLife } from '../storage/lives.node.js';
 import { openPath } from '../storage/open.node.js';
 import { pathIdentity } from '../storage/opening.node.js';
@@ -147,5 +146,6 @@ async function openLocal(
     signal,
     pathIdentity(path).catch(() => ''),
   );
+  const { openImage } = await import('../protocol/qemu/open.node.js');
   return openImage(path, { format, readOnly, mayOpen, identity, signal, log, dryRun });
 }

@@ -9,7 +9,7 @@ import { describe, expect, it } from 'vitest';
 import { FarbusError } from '../../src/base/errors.js';
 import { systemOf } from '../../src/app/site/computer.js';
 import { engineOf } from '../../src/app/site/engine.js';
-import { loadSite } from '../../src/app/site/site.js';
+import { loadSite } from '../../src/app/site/load.js';
 import type { SitePlan } from '../../src/site/plan.js';
 import { macOf, readSite } from '../../src/app/config/site.js';
 import { tempFolder } from '../support/temp.js';

@@ -8,7 +8,7 @@ import { usageError } from '../../base/errors.js';
 import { similar } from '../../base/similar.js';
 import type { ComputerPlan, SitePlan, SystemPlan } from '../../site/plan.js';
 import { absoluteText } from '../source-text.js';
-import { loadSite } from './site.js';
+import { loadSite } from './load.js';
 
 export interface Profile {
   readonly name: string;

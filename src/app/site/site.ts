@@ -1,6 +1,8 @@
-/** Shared code of the commands about sites: reading a site file, and finding a running site. */
-import { existsSync } from 'node:fs';
-import { basename } from 'node:path';
+/**
+ * Shared code of the commands about sites: finding a running site, and its description.
+ *
+ * Not here: reading a site file (load.ts), which loads every kind of source.
+ */
 import { FarbusError } from '../../base/errors.js';
 import { visible } from '../../base/printable.js';
 import { askControl } from '../control/client.js';
@@ -10,18 +12,7 @@ import type { Registered } from '../control/kinds.js';
 import { running, type Facts } from '../control/registry.js';
 import type { SiteStatus } from './control.js';
 import type { SiteDrive, SitePlan } from '../../site/plan.js';
-import { readConfigText } from '../config/reader.js';
-import { readSite } from '../config/site.js';
 import type { ComputerStatus } from '../../site/supervisor.js';
-
-/**
- * Reads a site file. Relative paths in it start at the working directory, which must be the file's
- * folder.
- */
-export async function loadSite(file: string): Promise<SitePlan> {
-  const text = await readConfigText(file);
-  return readSite(file, text, { name: basename(file).replace(/\.[^.]*$/, ''), checkFile });
-}
 
 /** Status of a computer as a line for people. */
 export function statusLine({ name, role, state, detail }: ComputerStatus): string {
@@ -83,8 +74,4 @@ export async function describeSite({ name, path }: Registered): Promise<string> 
     ...leases.map(({ device, holder }) => visible(`lease ${device}: ${holder}`)),
   ];
   return [`site ${name}`, ...lines.map((line) => `  ${line}`)].map((line) => `${line}\n`).join('');
-}
-
-function checkFile(path: string): void {
-  if (!existsSync(path)) throw new FarbusError(`there is no file ${path}`);
 }

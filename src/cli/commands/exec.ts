@@ -11,7 +11,7 @@ import { numberOption } from '../options.js';
 import type { Given, Options } from '../table.js';
 import type { CliIo } from '../ui/io.js';
 import { onSignals } from '../ui/signals.js';
-import { checkCommand } from './run-exec.js';
+import { checkCommand } from './guest-command.js';
 
 const options = {
   timeout: { value: 'SECONDS', about: 'end COMMAND by Ctrl-C after this time; by default there is no limit' },

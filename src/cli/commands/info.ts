@@ -25,7 +25,6 @@ import { Interrupted, onSignals } from '../ui/signals.js';
 import { parseSource, type Source } from '../../app/source-text.js';
 import { openSource, type SourceOptions } from '../../app/sources.js';
 import { filterOptionsOf } from '../topics.js';
-import { printTargets } from './info-aoe.js';
 
 const options = {
   json: { about: 'print JSON: sizes and offsets in bytes' },
@@ -70,7 +69,10 @@ async function run({ values, operands }: Given<typeof options>, io: CliIo): Prom
   const reconnectSeconds = numberOption('reconnect', values.reconnect, 0, 86_400);
   const filters = filtersOf(values);
   const segment = aoeSegment(text);
-  if (segment !== undefined) return printTargets(segment, values.json, io);
+  if (segment !== undefined) {
+    const { printTargets } = await import('./info-aoe.js');
+    return printTargets(segment, values.json, io);
+  }
   const source = parseSource(text);
   checkFiles(source.filters);
   const signals = onSignals();

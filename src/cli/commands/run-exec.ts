@@ -5,7 +5,7 @@
 import { existsSync } from 'node:fs';
 import { JoinedAbort, untilAbort } from '../../base/abort.js';
 import { Deadline } from '../../base/deadline.js';
-import { FarbusError, usageError } from '../../base/errors.js';
+import { FarbusError } from '../../base/errors.js';
 import type { Logger } from '../../base/log.js';
 import type { ClientComputer } from '../../computer/client.js';
 import { GuestEnded } from '../../computer/guest-end.js';
@@ -18,8 +18,6 @@ import { whileShown } from '../ui/progress.js';
 
 /** Maximum output for `--json`, in bytes. */
 const maxJson = 64 << 20;
-/** Maximum length of a program's argument in the guest, in bytes (Linux: MAX_ARG_STRLEN). */
-const maxCommand = 128 << 10;
 
 export interface ExecOptions {
   readonly io: CliIo;
@@ -38,12 +36,6 @@ export interface ExecOptions {
   readonly log: Logger;
   /** Do not say that the guest boots. */
   readonly quiet: boolean;
-}
-
-/** @throws FarbusError if the command is too long for the guest */
-export function checkCommand(command: string): void {
-  const { length } = new TextEncoder().encode(command);
-  if (length >= maxCommand) throw usageError(`a command of ${length} bytes is too long for the guest: shorten it`);
 }
 
 /**

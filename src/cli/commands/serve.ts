@@ -20,7 +20,6 @@ import { defineCommand } from '../command.js';
 import { options } from './serve-options.js';
 import type { Given, Values } from '../table.js';
 import { limitOption, numberOption } from '../options.js';
-import { readSettings } from '../../app/serve/config.js';
 import { controlHandler } from '../../app/serve/control.js';
 import { ServeService } from '../../app/serve/service.js';
 import {
@@ -34,7 +33,7 @@ import {
 import { onSignals } from '../ui/signals.js';
 import { TracePrinter } from '../../app/trace.js';
 import { parseOrigin, parseWeb } from '../../app/web/address.js';
-import { startWeb, type Web, type WebOptions } from '../../app/web/serve.js';
+import type { Web, WebOptions } from '../../app/web/serve.js';
 import { CommandWatch } from '../../export/watch.js';
 
 export const command = defineCommand({
@@ -132,6 +131,7 @@ async function settingsOf(values: ServeValues, sources: readonly string[]): Prom
   if (sources.length > 0 || mixed !== undefined || readOnly || Object.keys(filters).length > 0) {
     throw usageError('--config goes without sources and without options of exports: put them into the file');
   }
+  const { readSettings } = await import('../../app/serve/config.js');
   const settings = await readSettings(config);
   const tls = tlsNames.some((name) => values[name] !== undefined && values[name] !== false);
   return {
@@ -246,12 +246,14 @@ class Run {
     return 0;
   }
 
-  #serveWeb(
+  /** Loads the console only where it is asked for: it includes the guest's engine. */
+  async #serveWeb(
     { tls }: ServeSettings,
     { at, origins }: NonNullable<ServeSettings['web']>,
     parts: Pick<WebOptions, 'service' | 'watch' | 'name'>,
   ): Promise<Web> {
     const { io, log } = this.#options;
+    const { startWeb } = await import('../../app/web/serve.js');
     return startWeb({ at, origins, tls, env: io.env, log, ...parts });
   }
 

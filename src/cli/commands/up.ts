@@ -25,7 +25,8 @@ import type { Given, Options, Values } from '../table.js';
 import { exitStatus } from '../exit-status.js';
 import { ProgressLine } from '../ui/progress.js';
 import { endInOrder, onSignals } from '../ui/signals.js';
-import { loadSite, siteCalled, siteFacts, siteStatus, statusLine } from '../../app/site/site.js';
+import { loadSite } from '../../app/site/load.js';
+import { siteCalled, siteFacts, siteStatus, statusLine } from '../../app/site/site.js';
 import { prepareSystems, siteSupervisor } from '../../app/site/start.js';
 
 const options = {

@@ -3,7 +3,6 @@
  * qemu-nbd. If qemu-nbd dies, it is not restarted: its unflushed writes are lost, so every later
  * request fails.
  */
-import { constants, open, stat } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { untilAbort } from '../../base/abort.js';
 import { FarbusError, messageOf } from '../../base/errors.js';
@@ -12,7 +11,7 @@ import type { BlockDevice, BlockInfo } from '../../block/device.js';
 import { Filter } from '../../block/filters/filter.js';
 import { unixDialer } from '../../network/dial.node.js';
 import { connectNbd, type NbdInitiator } from '../nbd/initiator/initiator.js';
-import { footerBytes, formatBytes, formatOf, isFixedVhd, type ImageFormat } from './formats.js';
+import type { ImageFormat } from './formats.js';
 import { openGraph } from './graph.node.js';
 import { QemuNbd } from './process.node.js';
 import { sandboxKind } from './sandbox/sandbox.node.js';
@@ -39,36 +38,6 @@ export interface ImageOptions {
   readonly signal?: AbortSignal | undefined;
   /** Receives warnings. Default: nothing is logged. */
   readonly log?: Logger;
-}
-
-/**
- * The format that the regular file `path` has by its content; undefined if it is unknown or the
- * file cannot be read. Block devices are not examined: a guest controls their content, and reading
- * may have an effect on a drive.
- */
-export async function detectFormat(path: string): Promise<ImageFormat | undefined> {
-  // Check first: opening a pipe without O_NONBLOCK waits for its writer.
-  if (!(await stat(path).catch(() => undefined))?.isFile()) return undefined;
-  const handle = await open(path, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0)).catch(() => undefined);
-  if (!handle) return undefined;
-  try {
-    const bytes = new Uint8Array(formatBytes);
-    const { bytesRead } = await handle.read(bytes, 0, bytes.length, 0);
-    const found = formatOf(bytes.subarray(0, bytesRead));
-    if (found !== undefined) return found;
-    const end = await handle.read(
-      new Uint8Array(footerBytes),
-      0,
-      footerBytes,
-      (await handle.stat()).size - footerBytes,
-    );
-    return end.bytesRead === footerBytes && isFixedVhd(end.buffer) ? 'vpc' : undefined;
-  } catch {
-    // Opening the file as a disk will report the error.
-    return undefined;
-  } finally {
-    await handle.close();
-  }
 }
 
 /**
