@@ -23,6 +23,8 @@ const maxOutput = 64 << 20;
 
 interface Waiter {
   readonly pattern: RegExp;
+  /** Characters at the end of the output that are searched. */
+  readonly last: number;
   readonly resolve: (match: RegExpExecArray) => void;
   readonly reject: (error: Error) => void;
 }
@@ -93,15 +95,17 @@ export class SerialConsole {
   /**
    * Waits until the output matches. A match consumes the output up to its end, so that later waits
    * do not see it.
+   * @param last Characters at the end of the output that are searched: few for a pattern whose time
+   * grows with the square of the output. Default: all that are kept.
    * @throws ConsoleTimeout after `timeoutMs`, with the last lines of the output
    */
-  async waitFor(pattern: RegExp, timeoutMs: number): Promise<RegExpExecArray> {
+  async waitFor(pattern: RegExp, timeoutMs: number, last = 2 * keep): Promise<RegExpExecArray> {
     let waiter: Waiter | undefined;
     let timer: ReturnType<typeof setTimeout> | undefined;
     try {
       return await new Promise<RegExpExecArray>((resolve, reject) => {
         if (this.#gone.signal.aborted) return reject(this.#gone.signal.reason as Error);
-        waiter = { pattern, resolve, reject };
+        waiter = { pattern, last, resolve, reject };
         this.#waiters.add(waiter);
         timer = setTimeout(() => {
           const tail = this.#text.slice(-400).trim();
@@ -171,9 +175,10 @@ export class SerialConsole {
 
   #look(): void {
     for (const waiter of this.#waiters) {
-      const match = waiter.pattern.exec(this.#text);
+      const from = Math.max(0, this.#text.length - waiter.last);
+      const match = waiter.pattern.exec(this.#text.slice(from));
       if (!match) continue;
-      this.#text = this.#text.slice(match.index + match[0].length);
+      this.#text = this.#text.slice(from + match.index + match[0].length);
       this.#waiters.delete(waiter);
       waiter.resolve(match);
     }

@@ -20,14 +20,23 @@ export const traceEnd = '.trace';
 
 /** Removes the logs in a folder, and no other file. Returns their size in bytes. */
 export function removeLogs(folder: string): number {
-  const ends = [logEnd, consoleEnd, traceEnd].flatMap((end) => [end, end + olderPart]);
   let bytes = 0;
-  for (const name of readdirSync(folder)) {
-    if (!ends.some((end) => name.endsWith(end))) continue;
-    bytes += lstatSync(join(folder, name)).size;
-    rmSync(join(folder, name), { force: true });
+  for (const path of logFiles(folder)) {
+    bytes += lstatSync(path).size;
+    rmSync(path, { force: true });
   }
   return bytes;
+}
+
+/** The time of the last write to a log in `folder`, in ms since 1970; 0 if there is none. */
+export function lastLog(folder: string): number {
+  return Math.max(0, ...logFiles(folder).map((path) => lstatSync(path).mtimeMs));
+}
+
+function logFiles(folder: string): string[] {
+  const ends = [logEnd, consoleEnd, traceEnd].flatMap((end) => [end, end + olderPart]);
+  const names = readdirSync(folder).filter((name) => ends.some((end) => name.endsWith(end)));
+  return names.map((name) => join(folder, name));
 }
 
 export class SiteLogs {

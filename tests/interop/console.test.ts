@@ -1,6 +1,6 @@
 /** `farbus console` in a pipe, and `farbus logs` of a name without logs. */
 import { once } from 'node:events';
-import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { computerHandler, type Controlled } from '../../src/app/computer/control.js';
@@ -86,8 +86,17 @@ describe('farbus logs', () => {
     expect((await place.farbus('logs', '--clean', 'none')).stderr).toBe('farbus: there are no logs of "none"\n');
     expect(left()).toHaveLength(14);
     expect((await place.farbus('logs', '--clean', 'old')).stderr).toBe('farbus: removed the logs of old: 6 B\n');
+    const days = ['logs', '--clean', '--older-than', '30'];
+    expect(await place.farbus('logs', '--older-than', '30')).toMatchObject({ code: 2 });
+    expect((await place.farbus(...days)).stderr).toBe('farbus: no logs of what has ended are older than 30 days\n');
+    const longAgo = Date.now() / 1000 - 31 * 24 * 60 * 60;
+    utimesSync(join(state, '.detached/older/x.log'), longAgo, longAgo);
+    expect((await place.farbus(...days)).stderr).toMatch(/ are older than 30 days\n$/);
+    utimesSync(join(state, '.detached/older/x.console.1'), longAgo, longAgo);
+    expect((await place.farbus(...days)).stderr).toBe('farbus: removed the logs of older: 6 B\n');
+    expect(left()).toHaveLength(8);
     const { code, stderr } = await place.farbus('logs', '--clean');
-    expect({ code, stderr }).toEqual({ code: 0, stderr: 'farbus: removed the logs of pair, older: 12 B\n' });
+    expect({ code, stderr }).toEqual({ code: 0, stderr: 'farbus: removed the logs of pair: 6 B\n' });
     const kept = ['.detached', '.detached/desk', '.detached/desk/x.console.1', '.detached/desk/x.log'];
     expect(left()).toEqual([...kept, 'pair', 'pair/mine.txt']);
     expect(readdirSync(join(state, '.snapshots'))).toHaveLength(2);

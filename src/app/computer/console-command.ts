@@ -40,7 +40,7 @@ const silentMs = 500;
 const answerMs = 30_000;
 /** Time that a command has to end after Ctrl-C, in ms. */
 const interruptMs = 5000;
-/** Characters of output that are kept for a message. */
+/** Characters of output in which the prompt is searched, and which are kept for a message. */
 const keptTail = 2000;
 
 /**
@@ -71,7 +71,7 @@ export async function runOnConsole({ process, computer }: Named, options: Consol
     });
     const status = await execute(console, options);
     // The next command needs the prompt.
-    await console.waitFor(prompt, promptMs).catch(() => undefined);
+    await console.waitFor(prompt, promptMs, keptTail).catch(() => undefined);
     return status;
   } finally {
     clearTimeout(ask);
@@ -81,7 +81,7 @@ export async function runOnConsole({ process, computer }: Named, options: Consol
 
 async function untilPrompt(console: SerialConsole, signal: AbortSignal): Promise<void> {
   const aborted = new Promise<never>((_, reject) => onAbort(signal, () => reject(signal.reason as Error)));
-  await Promise.race([console.waitFor(prompt, promptMs), aborted]);
+  await Promise.race([console.waitFor(prompt, promptMs, keptTail), aborted]);
 }
 
 function noShell(name: string, tail: string): FarbusError {

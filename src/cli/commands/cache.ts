@@ -23,7 +23,8 @@ export const command = defineCommand({
     Packages of Debian, the systems that are made of them, and snapshots of farbus demo are kept in ~/.cache/farbus
     ($XDG_CACHE_HOME/farbus), so that a second run needs neither the network nor the time. farbus cache shows the size and
     the last use of each kind. farbus cache clean removes them, but keeps what a running farbus uses; they are fetched
-    again when they are needed. The files of the filter --cache are yours, and are not among them.`,
+    again when they are needed. The files of the filter --cache are yours, and are not among them; nor
+    are logs, which farbus logs --clean removes.`,
   options,
   examples: ['farbus cache', 'farbus cache clean --older-than 30', 'farbus cache clean --dry-run'],
   pages: ['run'],

@@ -23,13 +23,14 @@ const options = {
   console: { about: 'print the output of the consoles instead' },
   site: { value: 'SITE', about: 'the site, if several run; or one that has ended' },
   clean: { about: 'remove the logs of what has ended, or of the named sites and processes, and print nothing else' },
+  'older-than': { value: 'DAYS', about: 'clean: only logs without a new line for so many days' },
   json: { about: 'print each line as an object with computer, time and text' },
 } as const satisfies Options;
 
 export const command = defineCommand({
   name: 'logs',
   summary: 'print the logs of a site or of detached processes',
-  usage: ['[COMPUTER|NAME]... [OPTIONS]', '--clean [NAME]...'],
+  usage: ['[COMPUTER|NAME]... [OPTIONS]', '--clean [NAME]... [--older-than DAYS]'],
   about: `
     Prints the log of each computer, or of the named ones: the messages of its hypervisor, its states and the steps of its
     boot. Each line has its time and, if there are several computers, the computer's name in front. The logs remain when
@@ -42,7 +43,7 @@ export const command = defineCommand({
     'farbus logs server --follow',
     'farbus logs store --follow',
     'farbus logs --console desk --lines 50',
-    'farbus logs --clean',
+    'farbus logs --clean --older-than 30',
   ],
   pages: ['site'],
   operands: [],
@@ -54,9 +55,11 @@ const pollMs = 200;
 
 async function run({ values, operands, given }: Given<typeof options>, io: CliIo): Promise<number> {
   if (values.clean) {
-    if (given.size > 1) throw usageError('--clean takes no other option');
-    return cleanLogs(operands, io);
+    if (given.size > (given.has('older-than') ? 2 : 1)) throw usageError('--clean takes only --older-than');
+    const days = values['older-than'] === undefined ? 0 : numberOption('older-than', values['older-than'], 0, 36_500);
+    return cleanLogs(operands, days, io);
   }
+  if (values['older-than'] !== undefined) throw usageError('--older-than is for farbus logs --clean');
   const count = numberOption('lines', values.lines, 0, 10_000_000);
   const { what, files, runs } = await chooseLogs(io, values.site, operands);
   const names = [...files.keys()];
