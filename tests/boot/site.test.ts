@@ -100,6 +100,7 @@ describe('every computer in a process of its own', () => {
     expect((await run('status')).stdout).toMatch(
       /^site pair\n {2}store \(server\): running\n {2}desk \(client\): running\n {2}lease store\/disk: network\n$/m,
     );
+    expect((await run('status', 'pair/desk')).stdout).toMatch(/^ {2}engine {7}v86(: .*)?$/m);
     const write =
       'dd if=/dev/zero of=/dev/nvme0n1 bs=4k count=1 oflag=direct 2>/dev/null && echo written || echo refused';
     expect(await atConsole('store', write)).toContain('refused');

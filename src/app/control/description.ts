@@ -11,6 +11,8 @@ import { readWays, type SourceWay } from './ways.js';
 export interface ComputerDescription {
   readonly name: string;
   readonly state: string;
+  /** Its engine: `kvm`, `v86`, or `v86: ` and why it is not KVM. */
+  readonly engine?: string | undefined;
   readonly uses: readonly string[];
   readonly reach: readonly string[];
 }
@@ -23,7 +25,7 @@ export interface Description {
   readonly since: string;
   /** `starting` or `running`; a detached process that waits for its guest: `booting`. */
   readonly state: string;
-  /** The engine of a computer of `farbus run`: `kvm`, `v86`, or `v86: ` and why it is not KVM. */
+  /** The engine of a computer of `farbus run`, as a {@link ComputerDescription} has it. */
   readonly engine?: string;
   /** The sources of its drives or exports. */
   readonly uses: readonly string[];
@@ -67,8 +69,14 @@ export async function describe({ kind, name, pid, path }: Registered): Promise<D
 }
 
 function computerOf(value: unknown): ComputerDescription {
-  const { name, state, uses, reach } = fieldsOf(value);
-  return { name: String(name), state: String(state), uses: textsOf(uses), reach: textsOf(reach) };
+  const { name, state, engine, uses, reach } = fieldsOf(value);
+  return {
+    name: String(name),
+    state: String(state),
+    ...(typeof engine === 'string' && { engine }),
+    uses: textsOf(uses),
+    reach: textsOf(reach),
+  };
 }
 
 function fieldsOf(value: unknown): Readonly<Record<string, unknown>> {

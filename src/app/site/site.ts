@@ -44,12 +44,21 @@ export async function findSite(env: NodeJS.ProcessEnv, name: string | undefined)
   throw new FarbusError(`several sites run: say which by --site: ${names.join(', ')}`);
 }
 
-/** The sources of a site's computers, and how each is reached, for `farbus ps`. */
-export function siteFacts({ name, computers }: SitePlan, status: () => readonly ComputerStatus[]): Facts {
+/**
+ * The engines and sources of a site's computers, and how each is reached, for `farbus ps` and
+ * `farbus status`.
+ * @param engines the engines by the computers' names
+ */
+export function siteFacts(
+  { name, computers }: SitePlan,
+  engines: ReadonlyMap<string, string>,
+  status: () => readonly ComputerStatus[],
+): Facts {
   const states = new Map(status().map((one) => [one.name, one.state]));
   const described = computers.map((of): ComputerDescription => ({
     name: of.name,
     state: states.get(of.name) ?? 'starting',
+    engine: engines.get(of.name),
     uses: [...of.drives.map(driveText), ...of.devices.map((device) => `${device.name}=${device.source}`)],
     reach: [`farbus console ${name}/${of.name}`],
   }));

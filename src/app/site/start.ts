@@ -8,6 +8,7 @@ import type { StartComputer } from '../../site/computer.js';
 import type { SegmentPlan, SitePlan } from '../../site/plan.js';
 import { inProcesses } from '../../site/process.node.js';
 import { Supervisor, type SupervisorOptions } from '../../site/supervisor.js';
+import { engineText } from '../computer/engine-choice.js';
 import { chooseGuest, type GuestChoice } from '../computer/start.js';
 import { engineOf } from './engine.js';
 import { startHere, systemOf } from './computer.js';
@@ -49,6 +50,14 @@ export async function prepareSystems(
     prepared.add(inputs);
     await chooseGuest({ ...system, ...options });
   }
+}
+
+/**
+ * The engines of the computers, for `farbus status`, by the computers' names.
+ * @throws FarbusError if one cannot be used
+ */
+export function siteEngines({ computers }: SitePlan, env: NodeJS.ProcessEnv): Map<string, string> {
+  return new Map(computers.map((plan) => [plan.name, engineText(engineOf(plan, env))]));
 }
 
 async function openPlan({ name, mtu, via }: SegmentPlan): Promise<Segment> {

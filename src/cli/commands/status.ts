@@ -91,8 +91,7 @@ async function statusOfNamed({ process: of, computer }: Named, json: boolean, io
   if (json) io.stdout.write(jsonLine(part ? [{ ...part, site: of.name }] : [description]));
   else if (of.kind === 'site' && !part) io.stdout.write(await describeSite(of));
   else {
-    const { state, uses, reach } = part ?? description;
-    const { engine } = description;
+    const { state, engine, uses, reach } = part ?? description;
     const ways = part ? [] : (description.ways ?? []);
     const useLines = (use: string): string[] => {
       const way = ways.find(({ source }) => source === use);

@@ -27,7 +27,7 @@ import { ProgressLine } from '../ui/progress.js';
 import { endInOrder, onSignals } from '../ui/signals.js';
 import { loadSite } from '../../app/site/load.js';
 import { siteCalled, siteFacts, siteStatus, statusLine } from '../../app/site/site.js';
-import { prepareSystems, siteSupervisor } from '../../app/site/start.js';
+import { prepareSystems, siteEngines, siteSupervisor } from '../../app/site/start.js';
 
 const options = {
   detach: {
@@ -141,8 +141,9 @@ async function stay(site: SitePlan, io: CliIo, { trace, json, web: at }: StayVal
   let control: Registration | undefined;
   let web: Web | undefined;
   let closeBrowser: (() => void) | undefined;
+  const engines = siteEngines(site, io.env);
   const facts = (): Facts => {
-    const { reach, ...more } = siteFacts(site, () => supervisor.status);
+    const { reach, ...more } = siteFacts(site, engines, () => supervisor.status);
     return { ...more, reach: [...reach, ...(web ? [web.plainAddress] : [])] };
   };
   try {
