@@ -50,7 +50,7 @@ const files: Readonly<Record<string, string>> = {
   'etc/inittab': `# init(8): one script at the start, one at the end, a login on the serial port and one on the screen.
 id:2:initdefault:
 si::sysinit:/etc/rc.start
-l0:0:wait:/etc/rc.stop halt
+l0:0:wait:/etc/rc.stop poweroff
 l6:6:wait:/etc/rc.stop reboot
 ca:12345:ctrlaltdel:/sbin/shutdown -r now
 S0:2345:respawn:/sbin/getty -L 115200 ttyS0 vt100
@@ -67,7 +67,7 @@ hostname -F /etc/hostname
 : >/run/utmp
 `,
   'etc/rc.stop': `#!/bin/sh
-# The end: $1 is halt or reboot. Nothing is written when the file system is read-only, so that the disk can be left.
+# The end: $1 is poweroff or reboot. Nothing is written when the file system is read-only, so that the disk can be left.
 kill -TERM -1
 sync
 kill -KILL -1
