@@ -1,10 +1,11 @@
 /**
  * A minimal AHCI driver for tests. It knows the specification and does only what the test tells it.
  */
-import { AhciController, type AhciOptions } from '../../src/device/ahci/controller.js';
+import { AhciController, barIndex, type AhciOptions } from '../../src/device/ahci/controller.js';
 import { AtaCommand } from '../../src/spec/ata.js';
 import { HbaRegister, PortRegister, ReceivedFis, portSize, portsStart } from '../../src/spec/ahci.js';
 import type { SataDevice } from '../../src/device/ata/sata-device.js';
+import { putOnBoard, type DriverRegisters } from './driver-board.js';
 import { driverMemory } from './guest-memory.js';
 import { nextIteration } from './event-loop.js';
 
@@ -57,6 +58,7 @@ const endMs = 20_000;
 export class AhciDriver {
   readonly memory = driverMemory(16 << 20);
   readonly controller: AhciController;
+  readonly #registers: DriverRegisters;
   /** Level of the interrupt line, and the number of rising edges. */
   line = false;
   interrupts = 0;
@@ -74,13 +76,15 @@ export class AhciDriver {
       ports: devices.length,
       ...options,
     });
+    this.#registers = putOnBoard(this.controller, { barIndex, msi: true });
+    const signal = () => void this.messages++;
     this.controller.connect({
       set: (asserted) => {
         if (asserted && !this.line) this.interrupts++;
         this.line = asserted;
       },
       ...(byMessage && {
-        messages: { enabled: true, signal: () => void this.messages++, processorVector: () => undefined },
+        messages: this.#registers.messages?.(signal) ?? { enabled: true, signal, processorVector: () => undefined },
       }),
     });
     devices.forEach((device, port) => device && this.controller.plug(port, device));
@@ -93,12 +97,12 @@ export class AhciDriver {
 
   read(offset: number): number {
     this.accesses++;
-    return this.controller.read(offset, 4) >>> 0;
+    return this.#registers.read(offset, 4) >>> 0;
   }
 
   write(offset: number, value: number): void {
     this.accesses++;
-    this.controller.write(offset, 4, value >>> 0, { address: 0xfe000000 + offset, value, time: performance.now() });
+    this.#registers.write(offset, 4, value >>> 0);
   }
 
   port(register: keyof typeof PortRegister, port = 0): number {

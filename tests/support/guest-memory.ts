@@ -1,6 +1,6 @@
 /**
- * Guest memory without an engine. Its array moves at every access, so that code that keeps a view
- * across an await fails.
+ * Guest memory without an engine. Its array does not move; that of v86-board.ts does, so that code
+ * which keeps a view across an await fails there.
  */
 import type { GuestMemory } from '../../src/machine/guest-memory.js';
 

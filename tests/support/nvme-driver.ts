@@ -1,10 +1,11 @@
 /**
  * A minimal NVMe driver for tests. It knows the specification and does only what the test tells it.
  */
-import { NvmeController } from '../../src/device/nvme/controller.js';
+import { NvmeController, msix } from '../../src/device/nvme/controller.js';
 import type { NvmeOptions } from '../../src/device/nvme/options.js';
 import { AdminOpcode, Cns, Register } from '../../src/spec/nvme.js';
 import type { BlockDevice } from '../../src/block/device.js';
+import { putOnBoard, type DriverRegisters } from './driver-board.js';
 import { driverMemory } from './guest-memory.js';
 
 export interface TestCommand {
@@ -60,6 +61,7 @@ const readyMs = 30_000;
 export class NvmeDriver {
   readonly memory = driverMemory(16 << 20);
   readonly controller: NvmeController;
+  readonly #registers: DriverRegisters;
   /** Level of the interrupt line, and the number of rising edges. */
   line = false;
   interrupts = 0;
@@ -86,6 +88,11 @@ export class NvmeDriver {
       identity: testIdentity,
       ...options,
     });
+    this.#registers = putOnBoard(this.controller, { barIndex: 0, msix });
+    const signal = () => {
+      this.interrupts++;
+      setImmediate(() => this.poll());
+    };
     this.controller.connect({
       set: (asserted) => {
         if (asserted && !this.line) this.interrupts++;
@@ -93,14 +100,7 @@ export class NvmeDriver {
         if (asserted) setImmediate(() => this.poll());
       },
       ...(board.messages && {
-        messages: {
-          enabled: true,
-          processorVector: () => undefined,
-          signal: () => {
-            this.interrupts++;
-            setImmediate(() => this.poll());
-          },
-        },
+        messages: this.#registers.messages?.(signal) ?? { enabled: true, processorVector: () => undefined, signal },
       }),
       ...(board.writeEvents && {
         writeEvents: {
@@ -119,7 +119,7 @@ export class NvmeDriver {
   }
 
   read(offset: number): number {
-    return this.controller.read(offset, 4) >>> 0;
+    return this.#registers.read(offset, 4) >>> 0;
   }
 
   write(offset: number, value: number): void {
@@ -129,7 +129,7 @@ export class NvmeDriver {
       return;
     }
     this.traps++;
-    this.controller.write(offset, 4, value, { address: 0xfe000000 + offset, value, time: performance.now() });
+    this.#registers.write(offset, 4, value);
   }
 
   async waitReady(ready: boolean): Promise<void> {

@@ -9,7 +9,8 @@ import { join } from 'node:path';
 
 /**
  * Files with some 20 to 200 s of computing each: boots of several guests, a download of a whole
- * system, a Ceph cluster, computers in tabs, an installation of the package.
+ * system, a Ceph cluster, computers in tabs, an installation of the package, the devices' tests on
+ * v86's memory.
  */
 const long = [
   'boot/ahci',
@@ -40,6 +41,7 @@ const long = [
   'interop/rbd-faults',
   'interop/replaced',
   'interop/ssh-kill',
+  'unit/devices-on-v86',
 ].map((name) => `tests/${name}.test.ts`);
 
 /** Takes ten minutes and more of both processors: `npm run test:all` only. */

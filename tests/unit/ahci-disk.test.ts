@@ -165,7 +165,7 @@ describe('data commands', () => {
     };
     expect((await driver.run(trim)).status).toBe(0x50);
     expect(medium.seen).toEqual(['trim 4096+6144', 'trim 51200+512']);
-    ranges.setUint32(24, size, true);
+    driver.memory.data(at, 512).setUint32(24, size, true);
     expect((await driver.run(trim)).error).toBe(0x10);
     expect(medium.seen.length).toBe(2);
   });

@@ -234,7 +234,7 @@ describe('the NVM command set (§6)', () => {
     await driver.expect({ opcode: NvmOpcode.datasetManagement, prp1: table, dword10: 1, dword11: 4 }, 1);
     await disk.read(0, buffersOf(found));
     expect(found[16 * 512]).toBe(0);
-    ranges.setBigUint64(24, BigInt(size), true);
+    driver.memory.data(table, 32).setBigUint64(24, BigInt(size), true);
     const wrong = await driver.submit({ opcode: NvmOpcode.datasetManagement, prp1: table, dword10: 1, dword11: 4 }, 1);
     expect(wrong.status).toBe(Status.lbaOutOfRange);
   });
