@@ -10,6 +10,12 @@
  * Not here: Buffers over several arrays (joined-buffers.ts).
  */
 
+/**
+ * Takes a range of this process's memory by its address.
+ * @returns false if no further range can be taken
+ */
+export type PutPlace = (address: number, length: number) => boolean;
+
 /** The memory of one transfer, as one sequence of `length` bytes. */
 export interface Buffers {
   /** Total length in bytes. */
@@ -28,6 +34,13 @@ export interface Buffers {
    * Views of the memory, in order; they stay valid while held. Undefined if the memory can move.
    */
   stable(): readonly Uint8Array[] | undefined;
+  /**
+   * Calls `put` with each range of memory that holds bytes [at, at + length), in order, until it
+   * returns false. A system call may write there, if it ends before the caller yields to the event
+   * loop. Absent if the memory has no fixed address, or must be told of what is written. Throws
+   * RangeError beyond the end.
+   */
+  readonly places?: ((at: number, length: number, put: PutPlace) => void) | undefined;
 }
 
 /** One contiguous range of memory that does not move. */

@@ -4,7 +4,7 @@
  * This is the only place that checks bounds: an address outside RAM yields undefined, never host
  * memory.
  */
-import { checkRange, type Buffers } from '../base/buffers.js';
+import { checkRange, type Buffers, type PutPlace } from '../base/buffers.js';
 
 /** A contiguous range of RAM. */
 export interface MemoryRange {
@@ -32,7 +32,15 @@ export interface GuestMemory {
    * code that it has translated from there.
    */
   written(address: number, length: number): void;
+  /**
+   * The address of [address, address + length) in this process, for system calls; undefined if any
+   * of it is not RAM. Valid as long as a {@link view}, and as this object is reachable. Absent if
+   * the engine must be told of what is written.
+   */
+  addressOf?: ((address: number, length: number) => number | undefined) | undefined;
 }
+
+const outside = 'a transfer left guest memory';
 
 /** A contiguous range of guest-physical memory. */
 export interface GuestRange {
@@ -96,6 +104,20 @@ export class GuestBuffers implements Buffers {
     return undefined;
   }
 
+  get places(): ((at: number, length: number, put: PutPlace) => void) | undefined {
+    return this.#memory.addressOf && this.#places;
+  }
+
+  readonly #places = (at: number, length: number, put: PutPlace): void => {
+    let more = true;
+    this.#ranges(at, length, (address, size) => {
+      if (!more) return;
+      const place = this.#memory.addressOf?.(address, size);
+      if (place === undefined) throw new RangeError(outside);
+      more = put(place, size);
+    });
+  };
+
   /**
    * Calls `fill` with each contiguous view, in order, to write into it synchronously. Stops at the
    * first view for which `fill` returns false.
@@ -125,6 +147,14 @@ export class GuestBuffers implements Buffers {
   }
 
   #each(at: number, length: number, visit: (view: Uint8Array, address: number) => void): void {
+    this.#ranges(at, length, (address, size) => {
+      const view = this.#memory.view(address, size);
+      if (!view) throw new RangeError(outside);
+      visit(view, address);
+    });
+  }
+
+  #ranges(at: number, length: number, visit: (address: number, length: number) => void): void {
     checkRange(this.length, at, length);
     let position = 0;
     const end = at + length;
@@ -132,12 +162,7 @@ export class GuestBuffers implements Buffers {
       if (position >= end) return;
       const from = Math.max(at, position);
       const to = Math.min(end, position + segment.length);
-      if (to > from) {
-        const address = segment.address + from - position;
-        const view = this.#memory.view(address, to - from);
-        if (!view) throw new RangeError('a transfer left guest memory');
-        visit(view, address);
-      }
+      if (to > from) visit(segment.address + from - position, to - from);
       position += segment.length;
     }
   }

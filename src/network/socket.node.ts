@@ -27,6 +27,11 @@ const acceptSize = 1 << 20;
  * (docs/notes/sockets.md, "Receive buffer").
  */
 const dialSize = 1 << 16;
+/**
+ * Size of that buffer while the rest of a long payload is awaited, which does not pass through it
+ * ({@link ByteStream.receiveInto}), in bytes.
+ */
+const restSize = 1 << 12;
 /** Default high-water mark in bytes: if more is waiting in the socket, `write` returns false. */
 const defaultHighWater = 4 << 20;
 /** A socket that was ended is destroyed if the peer takes nothing for this time, in ms. */
@@ -54,12 +59,18 @@ function receiveBuffer(size: number): Uint8Array {
  */
 class Receiver {
   stream: SocketStream | undefined;
-  readonly onread: { readonly buffer: Uint8Array; readonly callback: (length: number, buffer: Uint8Array) => boolean };
+  readonly buffer: Uint8Array;
+  readonly onread: {
+    readonly buffer: () => Uint8Array;
+    readonly callback: (length: number, buffer: Uint8Array) => boolean;
+  };
 
   /** @param size size of the buffer in bytes; all receivers of this size share it */
   constructor(size: number) {
+    this.buffer = receiveBuffer(size);
+    const start = this.buffer.subarray(0, restSize);
     this.onread = {
-      buffer: receiveBuffer(size),
+      buffer: () => (this.stream?.expectsRest ? start : this.buffer),
       callback: (length, buffer) => {
         this.stream?.receive(length === buffer.length ? buffer : buffer.subarray(0, length));
         return true;
@@ -103,6 +114,8 @@ export interface SocketStreamOptions {
  */
 export class SocketStream implements ByteStream, Releasable {
   readonly peer: string;
+  /** The rest of a long payload is awaited: receive only its beginning into the buffer. */
+  expectsRest = false;
   readonly #socket: Socket;
   readonly #buffer: Uint8Array | undefined;
   readonly #highWater: number;
@@ -314,7 +327,7 @@ export function dialSocket(to: SocketAddress, signal: AbortSignal): Promise<Sock
     socket.once('connect', () => {
       signal.removeEventListener('abort', abort);
       socket.off('error', fail);
-      receiver.stream = new SocketStream(socket, name, { plain: false, buffer: receiver.onread.buffer });
+      receiver.stream = new SocketStream(socket, name, { plain: false, buffer: receiver.buffer });
       resolve(receiver.stream);
     });
   });
@@ -334,7 +347,7 @@ export function acceptSocket(socket: Socket): SocketStream {
   return (receiver.stream = new SocketStream(own, peer, {
     plain: false,
     highWater: 0,
-    buffer: receiver.onread.buffer,
+    buffer: receiver.buffer,
   }));
 }
 

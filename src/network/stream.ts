@@ -3,6 +3,7 @@
  * socket, TLS, a child process). It uses callbacks instead of promises, so that a parser receives
  * bytes as soon as they arrive.
  */
+import type { Buffers } from '../base/buffers.js';
 
 /** Events that a stream reports to its protocol. */
 export interface StreamEvents {
@@ -40,6 +41,13 @@ export interface ByteStream {
    * `write` instead.
    */
   sendFile?(fd: number, offset: number, length: number): number;
+  /**
+   * Receives bytes [at, at + length) of `into`, without a copy, as far as they have arrived. Only
+   * within {@link StreamEvents.data}, for the bytes that follow the chunk, and only if `into` has
+   * `places`. Absent if the stream cannot.
+   * @returns the number of bytes; 0 if none has arrived, or if the stream is at its end
+   */
+  receiveInto?(into: Buffers, at: number, length: number): number;
   /** Number of bytes accepted by `write` and not yet handed to the operating system. */
   readonly pending: number;
   /** Stops reading, which makes the peer wait (back pressure). */

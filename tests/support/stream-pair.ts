@@ -2,6 +2,7 @@
  * Two byte streams that are connected in memory. Bytes written to one arrive at the other, cut into
  * pieces as the test determines.
  */
+import type { Buffers } from '../../src/base/buffers.js';
 import type { ByteStream, Dialer, StreamEvents } from '../../src/network/stream.js';
 
 /** Chooses how many of the next `length` bytes are delivered at once: 1 to `length`. */
@@ -48,6 +49,25 @@ export class MemoryStream implements ByteStream {
     this.#schedule();
     this.#blocked = this.pending > 1 << 20;
     return !this.#blocked;
+  }
+
+  /** Takes a piece of the bytes that the other side has written, as a system call would. */
+  receiveInto(into: Buffers, at: number, length: number): number {
+    if (this.#closed) return 0;
+    const piece = this.other.#take(length);
+    into.copyFrom(piece, at);
+    return piece.length;
+  }
+
+  /** Up to `length` bytes that are not delivered yet: as many as the test determines, or none. */
+  #take(length: number): Uint8Array {
+    if (this.#closed || this.pending === 0) return new Uint8Array(0);
+    const most = Math.min(this.pending, length);
+    const count = Math.max(0, Math.min(most, this.#cut(most)));
+    const all = Buffer.concat(this.#sent);
+    this.#sent.length = 0;
+    if (count < all.length) this.#sent.push(all.subarray(count));
+    return all.subarray(0, count);
   }
 
   pause(): void {

@@ -2,6 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import { loadPvh } from '../../src/machine/boot/pvh.js';
 import { bytesOfPages, putPages } from '../../src/machine/engines/kvm/snapshot/memory-image.js';
+import { machineCalls } from '../../src/linux/virtual-machine.node.js';
 import { KvmMemory, lowMemoryEnd } from '../../src/machine/engines/kvm/memory.node.js';
 
 const MiB = 2 ** 20;
@@ -23,6 +24,10 @@ describe("a device's view of memory", () => {
           const view = memory.view(address, length);
           expect(view !== undefined, `${address} ${length}`).toBe(inside);
           if (view) expect(view.length).toBe(length);
+          // The address for system calls passes the same check.
+          const place = memory.addressOf(address, length);
+          expect(place !== undefined, `${address} ${length}`).toBe(inside);
+          if (view && place !== undefined && length > 0) expect(machineCalls().addressOf(view)).toBe(BigInt(place));
         }
       }
     }

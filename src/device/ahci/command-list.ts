@@ -136,6 +136,12 @@ export class CommandMemory implements GuestMemory {
     return this.#signal.aborted ? new Uint8Array(length) : this.#memory.view(at, length);
   }
 
+  get addressOf(): GuestMemory['addressOf'] {
+    const memory = this.#memory;
+    if (!memory.addressOf) return undefined;
+    return (at, length) => (this.#signal.aborted ? undefined : memory.addressOf?.(at, length));
+  }
+
   written(at: number, length: number): void {
     if (!this.#signal.aborted) this.#memory.written(at, length);
   }

@@ -1,6 +1,6 @@
 /**
- * Raw socket: send(2) and sendfile(2) on the descriptor of a connected net.Socket, on the caller's
- * thread and without waiting.
+ * Raw socket: send(2), sendfile(2) and readv(2) on the descriptor of a connected net.Socket,
+ * on the caller's thread and without waiting.
  *
  * Data that the operating system can take immediately need not pass through the event loop, which
  * costs several times as much as the call (docs/notes/sockets.md, "Raw socket"). On
@@ -10,6 +10,8 @@
  */
 import { constants } from 'node:os';
 import type { Socket } from 'node:net';
+import type { Buffers } from '../../base/buffers.js';
+import { scatterIfAny } from '../../linux/scatter.node.js';
 import { int32, SO_SNDBUF, socketCallsIfAny, SOL_SOCKET, type SocketCalls } from '../../linux/sockets.node.js';
 
 const { EAGAIN, EINTR } = constants.errno;
@@ -121,5 +123,18 @@ export class RawSocket {
     if (!this.#open) return 0;
     const count = this.#calls.sendFile(this.#fd, fd, offset, length);
     return count >= 0 ? count : count === -EAGAIN || count === -EINTR ? 0 : undefined;
+  }
+
+  /**
+   * Receives bytes [at, at + length) of `into`, which has `places`, as far as they have arrived.
+   * @returns the number of bytes; 0 if there are none now, and at the end of the stream and after
+   * an error, which the socket finds and reports
+   */
+  receiveInto(into: Buffers, at: number, length: number): number {
+    const scatter = scatterIfAny();
+    if (!this.#open || !scatter || !into.places) return 0;
+    scatter.clear();
+    into.places(at, length, scatter.put);
+    return Math.max(0, scatter.read(this.#fd));
   }
 }

@@ -1,7 +1,8 @@
 /**
  * Eager streams: a wrapper that makes a plain socket faster for an exchange of requests and
- * answers. It sends on the raw socket, sends file ranges by sendfile(2), gives unix sockets a large
- * send buffer, and keeps the event loop awake while the peer's reaction is near.
+ * answers. It sends on the raw socket, sends file ranges by sendfile(2), receives long payloads
+ * straight into the caller's memory by readv(2), gives unix sockets a large send buffer, and keeps
+ * the event loop awake while the peer's reaction is near.
  * docs/notes/sockets.md ("What each trick is worth") has the figures, also of tricks that were
  * removed because they were worth nothing; `node bench/nbd.mjs --peers plain` measures the whole.
  *
@@ -12,6 +13,7 @@
  * plain stream (../socket.node.ts).
  */
 import type { Socket } from 'node:net';
+import type { Buffers } from '../../base/buffers.js';
 import { isEager, SpinWait } from '../../base/spin-wait.node.js';
 import type { Releasable, SocketStream } from '../socket.node.js';
 import type { ByteStream, StreamEvents } from '../stream.js';
@@ -96,6 +98,18 @@ export class EagerStream implements ByteStream, Releasable {
     // bytes, and its next request comes later.
     else if (count > 0) this.#plain.write([]);
     return count ?? 0;
+  };
+
+  /** Undefined without a raw socket. */
+  get receiveInto(): ((into: Buffers, at: number, length: number) => number) | undefined {
+    return this.#raw && this.#receiveInto;
+  }
+
+  readonly #receiveInto = (into: Buffers, at: number, length: number): number => {
+    if (this.#over) return 0;
+    const count = this.#raw!.receiveInto(into, at, length);
+    this.#plain.expectsRest = count < length;
+    return count;
   };
 
   pause(): void {

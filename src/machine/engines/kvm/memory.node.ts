@@ -3,8 +3,8 @@
  * beyond the hole that PCI needs below 4 GiB, at 4 GiB. Its alignment lets the kernel map it by
  * huge pages, which spare the processor most walks through nested page tables.
  *
- * Every access of a device to guest memory passes {@link KvmMemory.biosView}, the only place that
- * checks its bounds.
+ * Every access of a device to guest memory passes `offsetOf`, the only place that checks its
+ * bounds.
  */
 import { FarbusError } from '../../../base/errors.js';
 import { formatBytes } from '../../../base/format.js';
@@ -30,6 +30,8 @@ export class KvmMemory implements GuestMemory {
   readonly ranges: readonly MemoryRange[];
   readonly #block: MemoryBlock;
   readonly #low: number;
+  /** Address of the block in this process: a safe integer, because user space has 47 bits. */
+  readonly #start: number;
 
   /**
    * Allocates the memory; the kernel gives pages as the guest uses them.
@@ -50,6 +52,7 @@ export class KvmMemory implements GuestMemory {
         cause: error,
       });
     }
+    this.#start = Number(this.#block.address);
   }
 
   /** Must be called before the guest uses its memory. */
@@ -72,18 +75,30 @@ export class KvmMemory implements GuestMemory {
   }
 
   view(address: number, length: number): Uint8Array | undefined {
-    if (address < vgaEnd && address + length > vgaStart) return undefined;
+    if (isVga(address, length)) return undefined;
     return this.biosView(address, length);
   }
 
   /** Like {@link view}, with the BIOS area, into which firmware loads files. */
   biosView(address: number, length: number): Uint8Array | undefined {
+    const offset = this.#offsetOf(address, length);
+    return offset === undefined ? undefined : this.#bytes(offset, length);
+  }
+
+  addressOf(address: number, length: number): number | undefined {
+    if (isVga(address, length)) return undefined;
+    const offset = this.#offsetOf(address, length);
+    return offset === undefined ? undefined : this.#start + offset;
+  }
+
+  /** The place of a range in the block; undefined if any of it is not RAM. */
+  #offsetOf(address: number, length: number): number | undefined {
     if (!(Number.isSafeInteger(address) && Number.isSafeInteger(length) && address >= 0 && length >= 0))
       return undefined;
     const end = address + length;
-    if (end <= this.#low) return this.#bytes(address, length);
+    if (end <= this.#low) return address;
     if (address < fourGiB || end > fourGiB + this.size - this.#low) return undefined;
-    return this.#bytes(this.#low + address - fourGiB, length);
+    return this.#low + address - fourGiB;
   }
 
   /** The caller has checked that all of it is within the block. */
@@ -112,4 +127,9 @@ export class KvmMemory implements GuestMemory {
   written(): void {
     // The processor itself keeps its caches coherent.
   }
+}
+
+/** True if any of a range is in the VGA window or in the ROMs below 1 MiB. */
+function isVga(address: number, length: number): boolean {
+  return address < vgaEnd && address + length > vgaStart;
 }

@@ -5,7 +5,7 @@
  * When the connection is lost, for whatever reason, it hands its unanswered requests back. The
  * session decides what to do with them (session.ts).
  */
-import { buffersOf } from '../../../base/buffers.js';
+import { buffersOf, type Buffers } from '../../../base/buffers.js';
 import { Deadline } from '../../../base/deadline.js';
 import { FarbusError, messageOf } from '../../../base/errors.js';
 import type { ByteStream, Dialer, Secure, StreamEvents } from '../../../network/stream.js';
@@ -168,10 +168,16 @@ export class Connection implements StreamEvents, ReplyTable {
 
   #begin(negotiated: Negotiated): void {
     this.#negotiated = negotiated;
-    this.#parser = new ReplyParser(this, negotiated);
+    this.#parser = new ReplyParser(this, negotiated, this.#stream.receiveInto && this.#receive);
     this.#batch.extended = negotiated.style === 'extended';
     this.#batch.statusOf = filterOf(negotiated);
   }
+
+  readonly #receive = (into: Buffers, at: number, length: number): number => {
+    const count = this.#stream.receiveInto!(into, at, length);
+    if (count > 0) this.#watchdog.heard(count);
+    return count;
+  };
 
   /** The memory for copies of payloads. */
   get pool(): PayloadPool {

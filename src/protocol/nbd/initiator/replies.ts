@@ -1,7 +1,8 @@
 /**
  * Parses replies in place, from chunks of any size. Data of reads goes straight into the callers'
- * memory. Any violation of the specification throws a {@link PeerError}, after which the connection
- * is unusable.
+ * memory: by a copy from the chunk, and a long rest by a system call that receives it there. Any
+ * violation of the specification throws a {@link PeerError}, after which the connection is
+ * unusable.
  *
  * Sources: [NBD] "Simple reply message", "Structured reply chunk message", "Structured reply
  * types"; [EXT] "Extended reply chunk message".
@@ -21,6 +22,7 @@ import {
 import { getU16, getU32, getU64 } from '../../../base/big-endian.js';
 import { PeerError, serverText, replyError } from './errors.js';
 import { maxStatusRuns } from './extents.js';
+import type { Buffers } from '../../../base/buffers.js';
 import type { NbdRequest } from './request.js';
 
 /** Knows the requests in flight. */
@@ -31,12 +33,22 @@ export interface ReplyTable {
   finish(request: NbdRequest): void;
 }
 
+/** Least rest of a read's data that is worth a system call of its own, in bytes. */
+const leastDirect = 1 << 14;
+
 /** The negotiated facts that the format of replies depends on. */
 export interface ReplyTerms {
   readonly style: HeaderStyle;
   /** Id of the context base:allocation, if it was selected. */
   readonly allocationId?: number | undefined;
 }
+
+/**
+ * Receives bytes [at, at + length) of a read's memory, which has `places`, as far as they have
+ * arrived. They are those that follow the present chunk.
+ * @returns the number of bytes; 0 if there are none now
+ */
+export type Receive = (into: Buffers, at: number, length: number) => number;
 
 /**
  * The next part of a reply. Parts up to `gathered` have a fixed size and are collected first; the
@@ -77,6 +89,7 @@ const maxChunk = 8 + 16 * maxDescriptors + 2 ** 30;
 export class ReplyParser {
   readonly #table: ReplyTable;
   readonly #terms: ReplyTerms;
+  readonly #receive: Receive | undefined;
   /** The part with which a reply begins. */
   readonly #first: number;
   #next: number;
@@ -99,8 +112,10 @@ export class ReplyParser {
   #text = new Uint8Array(0);
   #afterText = 0;
 
-  constructor(table: ReplyTable, terms: ReplyTerms) {
+  /** @param receive undefined if the connection's stream cannot */
+  constructor(table: ReplyTable, terms: ReplyTerms, receive?: Receive) {
     this.#table = table;
+    this.#receive = receive;
     this.#terms = terms;
     this.#next = this.#first = terms.style === 'extended' ? Next.extendedHead : Next.head;
   }
@@ -130,6 +145,17 @@ export class ReplyParser {
       this.#have = 0;
       this.#gathered(this.#partial, 0);
     }
+    if (this.#next === Next.read && this.#left >= leastDirect) this.#receiveRest();
+  }
+
+  /** Receives what has arrived of the rest of a read's data. */
+  #receiveRest(): void {
+    const { buffers } = this.#request!;
+    if (!this.#receive || !buffers?.places) return;
+    const count = this.#request!.receive(() => this.#receive!(buffers, this.#at, this.#left));
+    this.#at += count;
+    this.#left -= count;
+    if (this.#left === 0) this.#endOfChunk();
   }
 
   #gathered(bytes: Uint8Array, at: number): void {

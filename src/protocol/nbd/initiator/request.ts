@@ -79,6 +79,16 @@ export class NbdRequest extends PendingRequest {
     }
   }
 
+  /** Calls `receive`, which puts data into the caller's memory. Returns the number of bytes. */
+  receive(receive: () => number): number {
+    try {
+      return receive();
+    } catch (error) {
+      this.error ??= new BlockError('io', 'the memory of the read is gone', { cause: error });
+      return 0;
+    }
+  }
+
   placeZeroes(at: number, length: number): void {
     try {
       this.buffers!.zero(at, length);
