@@ -231,13 +231,17 @@ function overlap(range: { offset: number; length: number }, offset: number, leng
   return range.offset < offset + length && offset < range.offset + range.length;
 }
 
+/** Memory for a copy of a spot. Reused: fresh memory for each read costs more than the copy. */
+let scratch = new Uint8Array(0);
+
 /**
  * The checksum of the first `length` bytes; undefined if the request's memory is no longer valid.
  */
 function checksumOf(data: Buffers, length: number): Pick<Spot, 'length' | 'sum' | 'empty'> | undefined {
-  const bytes = new Uint8Array(length);
+  if (scratch.length < length) scratch = new Uint8Array(length);
+  const bytes = scratch.subarray(0, length);
   try {
-    data.slice(0, length).copyTo(bytes, 0);
+    data.copyTo(bytes, 0);
   } catch {
     return undefined;
   }
