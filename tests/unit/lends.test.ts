@@ -51,6 +51,7 @@ interface TestCall extends Call {
 }
 
 const usualToken = { id: '1a2b3c4d', control: false };
+const consoleToken = { id: 'console', control: true };
 
 function callWith(stream: ByteStream, token = usualToken): TestCall {
   const refusals: string[] = [];
@@ -128,10 +129,40 @@ describe('a lent file', () => {
     const other = tabWith(await pickedDisk(disk)).call({ id: '5e6f7a8b', control: false });
     await lends.receive('cd', other);
     expect(other.refusals).toEqual(['a tab with another token lends under this name: choose another name']);
-    const owner = tabWith(await pickedDisk(disk)).call({ id: 'console', control: true });
+    const owner = tabWith(await pickedDisk(disk)).call(consoleToken);
     await lends.receive('cd', owner);
     expect(await read).toEqual(bytesOf(7).slice(512, 1024));
     expect(owner.refusals).toEqual([]);
+  });
+
+  test('waits on for its own tab if the console calls with another file', async () => {
+    const { exports, lends } = setUp();
+    const [{ device }, call] = await lent(lends, exports, await pickedDisk(file(bytesOf(7))));
+    call.stream.destroy();
+    const read = readBytes(device, 512, 512);
+    const wrong = tabWith(await pickedDisk(file(bytesOf(9)))).call(consoleToken);
+    await lends.receive('cd', wrong);
+    await until(() => wrong.refusals.length > 0);
+    const again = tabWith(await pickedDisk(file(bytesOf(7)))).call();
+    await lends.receive('cd', again);
+    expect(again.refusals).toEqual([]);
+    expect(await read).toEqual(bytesOf(7).slice(512, 1024));
+  });
+
+  test('is not stopped by a call whose disk is not known yet', async () => {
+    const { exports, lends } = setUp();
+    const [, call] = await lent(lends, exports, await pickedDisk(file(bytesOf(7))));
+    call.stream.destroy();
+    const unknown = callWith(streamPair()[0], consoleToken);
+    await lends.receive('cd', unknown);
+    lends.stop('cd', unknown);
+    expect(exports.find('cd')).toBeDefined();
+    unknown.stream.destroy();
+    const again = tabWith(await pickedDisk(file(bytesOf(7)))).call();
+    await lends.receive('cd', again);
+    await readBytes(exports.find('cd')!.device, 512, 512);
+    lends.stop('cd', again);
+    expect(exports.find('cd')).toBeUndefined();
   });
 
   test('that changes while it is lent is read no more', async () => {
@@ -259,6 +290,23 @@ describe('two tabs', () => {
     second.content[0] = 5;
     await lends.receive('cd', callWith(await second.dialer().connect(never)));
     expect((await read)[0]).toBe(5);
+  });
+
+  test('of several that wait for the silent first one, the latest takes over', long, async () => {
+    const { exports, lends } = setUp({ answerMs: 50 });
+    const first = new FakeServer();
+    await lends.receive('cd', callWith(await first.dialer().connect(never)));
+    const { device } = exports.find('cd')!;
+    first.answer = () => undefined;
+    const read = readBytes(device, 0, 512);
+    const disk = new MemoryDevice(size);
+    // A tab loses its call before that is decided on, and calls again.
+    const [lost, latest] = [tabWith(disk).call(), tabWith(disk).call()];
+    const received = [lends.receive('cd', lost), lends.receive('cd', latest)];
+    lost.stream.destroy();
+    await Promise.all(received);
+    expect(latest.refusals).toEqual([]);
+    expect((await read)[0]).toBe(0);
   });
 });
 

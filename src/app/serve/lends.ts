@@ -147,8 +147,12 @@ class Lend {
   readonly #options: LendsOptions;
   readonly #ended: () => void;
   readonly #dialer: CallInDialer;
-  /** The latest call. */
+  /** The latest call. It may have another disk, which is not known yet. */
   #call: Call;
+  /** The latest call whose disk was taken. Its token may call again; its tab may stop lending. */
+  #owner: Call;
+  /** The latest of the calls that wait until it is known whether the owner answers. */
+  #candidate: Call | undefined;
   readonly #calls = new WeakMap<ByteStream, Call>();
   #device: NbdInitiator | undefined;
   #offered: Offered | undefined;
@@ -156,14 +160,14 @@ class Lend {
   #idle: ReturnType<typeof setInterval> | undefined;
   /** Called when the call is lost. */
   #lost: (() => void) | undefined;
-  /** A call is being compared with the one before. */
-  #choosing = false;
+  /** True if the owner answers. Undefined if it is not being asked. */
+  #asked: Promise<boolean> | undefined;
 
   constructor(name: string, call: Call, options: LendsOptions, ended: () => void) {
     this.#name = name;
     this.#options = options;
     this.#ended = ended;
-    this.#call = call;
+    this.#call = this.#owner = call;
     const shown = JSON.stringify(name);
     this.#dialer = new CallInDialer(
       `the lent ${shown}`,
@@ -180,12 +184,12 @@ class Lend {
 
   /** True if the tab of this token has called, and not answered yet. */
   isOpeningFor(token: string): boolean {
-    return this.#device === undefined && this.#call.token.id === token;
+    return this.#device === undefined && this.#owner.token.id === token;
   }
 
-  /** True if the present call has this stream. */
+  /** True if this is the stream of the latest call whose disk was taken. */
   isWith(stream: ByteStream): boolean {
-    return this.#call.stream === stream;
+    return this.#owner.stream === stream;
   }
 
   /** Makes the first connection and the export. Rejects with a FarbusError. */
@@ -216,17 +220,17 @@ class Lend {
   async again(call: Call): Promise<string | undefined> {
     // The holder of another token could put another content under the users of the disk: marks and
     // samples, by which it is recognised, can be imitated by one who knows the file.
-    const { token } = this.#call;
+    const { token } = this.#owner;
     if (!call.token.control && call.token.id !== token.id) {
       return 'a tab with another token lends under this name: choose another name';
     }
     const other = 'another tab lends under this name: close it first, or choose another name';
-    if (this.#device === undefined || this.#choosing) return other;
-    this.#choosing = true;
-    try {
-      if (this.#state === 'connected' && (await this.#answers())) return other;
-    } finally {
-      this.#choosing = false;
+    if (this.#device === undefined) return other;
+    this.#candidate = call;
+    if (this.#state === 'connected') {
+      const answers = await (this.#asked ??= this.#answers().finally(() => (this.#asked = undefined)));
+      // A tab with a bad network may lose its call meanwhile and call again: the latest one counts.
+      if (answers || this.#candidate !== call) return other;
     }
     const before = this.#call;
     this.#accept(call);
@@ -269,7 +273,9 @@ class Lend {
 
   #enter(state: RemoteState): void {
     this.#state = state;
+    const { taken } = this.#dialer;
     if (state !== 'connected') this.#lost?.();
+    else this.#owner = (taken && this.#calls.get(taken)) ?? this.#owner;
     clearInterval(this.#idle);
     if (state !== 'lost') return;
     const check = (): void => {
