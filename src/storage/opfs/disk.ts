@@ -8,7 +8,14 @@
  * Not here: removal (`removeStore` in files.ts).
  */
 import { FarbusError, messageOf } from '../../base/errors.js';
-import { folderOf, lockFolder, storeNames, type IterableFolder } from './files.js';
+import {
+  folderOf,
+  lockExistingFolder,
+  lockFolder,
+  storeNames,
+  type IterableFolder,
+  type LockedFolder,
+} from './files.js';
 import { OpfsStore, partSize } from './store.js';
 
 /** A disk in the browser's OPFS, as it is listed. */
@@ -69,14 +76,9 @@ export async function createOpfsDisk(name: string, size: number): Promise<void> 
  *   OPFS
  */
 export async function openOpfsDisk(name: string): Promise<OpfsStore> {
-  const { size, id } = await labelOf(name);
-  const own = { identity: `browser:${name}`, marks: { layer: `opfs-${id}` } };
-  const store = await OpfsStore.open('disk', name, size, 512, own);
-  // Another tab may have removed it, or made it anew, before it was locked.
-  const now = await labelOf(name).catch(() => undefined);
-  if (now?.id === id) return store;
-  await store.close();
-  throw noDisk(name);
+  const { locked, label } = await lockDisk(name);
+  const own = { identity: `browser:${name}`, marks: { layer: `opfs-${label.id}` } };
+  return OpfsStore.inFolder(locked, 'disk', label.size, 512, own);
 }
 
 /**
@@ -100,8 +102,9 @@ export async function opfsDisks(): Promise<OpfsDisk[]> {
  * @throws FarbusError if there is no disk of this name, a tab uses it, or this browser has no OPFS
  */
 export async function opfsDiskContent(name: string): Promise<Blob> {
-  const { size } = await labelOf(name);
-  const { folder, unlock } = await lockFolder('disk', name);
+  const { locked, label } = await lockDisk(name);
+  const { folder, unlock } = locked;
+  const { size } = label;
   try {
     const empty = new Blob([new Uint8Array(partSize)]);
     const files = new Map<number, File>();
@@ -122,11 +125,18 @@ export async function opfsDiskContent(name: string): Promise<Blob> {
   }
 }
 
-async function labelOf(name: string): Promise<Label> {
-  const folder = await folderOf('disk', name);
-  const label = folder && (await labelIn(folder, name));
-  if (!label) throw noDisk(name);
-  return label;
+/** Opens the folder of a disk for this tab alone, and reads its label, which no other tab changes. */
+async function lockDisk(name: string): Promise<{ locked: LockedFolder; label: Label }> {
+  const locked = await lockExistingFolder('disk', name);
+  if (!locked) throw noDisk(name);
+  try {
+    const label = await labelIn(locked.folder as IterableFolder, name);
+    if (label) return { locked, label };
+    throw noDisk(name);
+  } catch (error) {
+    locked.unlock();
+    throw error;
+  }
 }
 
 async function labelIn(folder: IterableFolder, name: string): Promise<Label | undefined> {

@@ -31,16 +31,33 @@ export interface LockedFolder {
  * @throws FarbusError if this browser has no OPFS, or another tab uses the store
  */
 export async function lockFolder(kind: StoreKind, name: string): Promise<LockedFolder> {
+  return (await openLocked(kind, name, { create: true }))!;
+}
+
+/**
+ * Opens the folder of a store for this tab alone. Undefined if there is none.
+ * @throws FarbusError as {@link lockFolder}
+ */
+export function lockExistingFolder(kind: StoreKind, name: string): Promise<LockedFolder | undefined> {
+  return openLocked(kind, name, { create: false });
+}
+
+async function openLocked(
+  kind: StoreKind,
+  name: string,
+  options: { create: boolean },
+): Promise<LockedFolder | undefined> {
   const id = folderName(kind, name);
   const unlock = await lock(`${rootName}/${id}`);
   if (!unlock) {
     throw new FarbusError(`the ${kind} ${name} is in use in another tab of this browser: close that tab first`);
   }
   try {
-    const folder = await (await rootFolder()).getDirectoryHandle(id, { create: true });
+    const folder = await (await rootFolder()).getDirectoryHandle(id, options);
     return { folder, unlock };
   } catch (error) {
     unlock();
+    if (isNotFound(error)) return undefined;
     throw storageError(error);
   }
 }
@@ -60,11 +77,12 @@ export async function storeNames(kind: StoreKind): Promise<string[]> {
  * @throws FarbusError if a tab uses it
  */
 export async function removeStore(kind: StoreKind, name: string): Promise<void> {
-  const { unlock } = await lockFolder(kind, name);
+  const locked = await lockExistingFolder(kind, name);
+  if (!locked) return;
   try {
     await (await rootFolder()).removeEntry(folderName(kind, name), { recursive: true });
   } finally {
-    unlock();
+    locked.unlock();
   }
 }
 
@@ -105,9 +123,14 @@ export async function folderOf(kind: StoreKind, name: string): Promise<IterableF
   try {
     return (await root.getDirectoryHandle(folderName(kind, name))) as IterableFolder;
   } catch (error) {
-    if (error instanceof DOMException && error.name === 'NotFoundError') return undefined;
+    if (isNotFound(error)) return undefined;
     throw storageError(error);
   }
+}
+
+/** True if a folder or file does not exist. */
+export function isNotFound(error: unknown): boolean {
+  return error instanceof DOMException && error.name === 'NotFoundError';
 }
 
 async function rootFolder(): Promise<IterableFolder> {

@@ -14,6 +14,7 @@ import type { BlockInfo, Extent } from '../../block/device.js';
 import { BlockError } from '../../block/errors.js';
 import { blockInfo, type DeviceFacts } from '../../block/info.js';
 import {
+  isNotFound,
   lockFolder,
   storageSpace,
   type IterableFolder,
@@ -35,6 +36,11 @@ const spared = { share: 1 / 4, most: 512 << 20 };
 
 /** A file of the store. */
 interface Part {
+  /**
+   * True if its file exists. Then it is opened and never made again: a file that was removed from
+   * outside would read as zeroes.
+   */
+  made: boolean;
   /** Undefined while it is closed. */
   file: SyncFile | undefined;
   opening: Promise<void> | undefined;
@@ -74,31 +80,50 @@ export class OpfsStore extends BlockBase {
     blockSize = 512,
     own: Pick<DeviceFacts, 'identity' | 'marks'> = {},
   ): Promise<OpfsStore> {
-    const locked = await lockFolder(kind, name);
+    return OpfsStore.inFolder(await lockFolder(kind, name), kind, size, blockSize, own);
+  }
+
+  /**
+   * Opens the store in a folder, and takes the folder over. The folder is unlocked if this throws.
+   * @internal
+   */
+  static async inFolder(
+    locked: LockedFolder,
+    kind: StoreKind,
+    size: number,
+    blockSize: number,
+    own: Pick<DeviceFacts, 'identity' | 'marks'>,
+  ): Promise<OpfsStore> {
     const parts = new Map<number, Part>();
-    for await (const entry of (locked.folder as IterableFolder).keys()) {
-      if (/^\d+$/.test(entry)) parts.set(Number(entry), closedPart());
+    try {
+      for await (const entry of (locked.folder as IterableFolder).keys()) {
+        if (/^\d+$/.test(entry)) parts.set(Number(entry), closedPart(true));
+      }
+    } catch (error) {
+      locked.unlock();
+      throw blockError(error);
     }
     return new OpfsStore(kind, locked, parts, { size, blockSize, ...own });
   }
 
   /** True if nothing was ever written to it. */
   get isNew(): boolean {
-    return this.#parts.size === 0;
+    for (const { made } of this.#parts.values()) if (made) return false;
+    return true;
   }
 
   /** Deletes its content. */
   async clear(): Promise<void> {
     for (const [number, part] of this.#parts) {
       part.file?.close();
-      await this.#locked.folder.removeEntry(String(number));
+      if (part.made) await this.#locked.folder.removeEntry(String(number));
     }
     this.#parts.clear();
   }
 
   protected async doRead(offset: number, into: Buffers): Promise<void> {
     for (const { number, at, from, length } of pieces(offset, into.length)) {
-      const part = this.#parts.get(number);
+      const part = this.#made(number);
       if (!part) {
         into.zero(from, length);
         continue;
@@ -113,16 +138,16 @@ export class OpfsStore extends BlockBase {
   protected async doWrite(offset: number, from: Buffers): Promise<void> {
     for (const { number, at, from: start, length } of pieces(offset, from.length)) {
       let part = this.#parts.get(number);
-      if (!part && this.#kind === 'cache') await checkRoom();
+      if (!part?.made && this.#kind === 'cache') await checkRoom();
       part ??= this.#parts.get(number);
-      if (!part) this.#parts.set(number, (part = closedPart()));
+      if (!part) this.#parts.set(number, (part = closedPart(false)));
       await this.#write(number, part, at, contiguous(from.slice(start, start + length)));
     }
   }
 
   protected override async doWriteZeroes(offset: number, length: number): Promise<void> {
     for (const { number, at, length: count } of pieces(offset, length)) {
-      const part = this.#parts.get(number);
+      const part = this.#made(number);
       if (!part) continue;
       // Behind the end of the file there are zeroes already.
       const there = await this.#use(number, part, (file) => Math.min(count, file.getSize() - at));
@@ -145,9 +170,9 @@ export class OpfsStore extends BlockBase {
 
   protected override doExtents(offset: number, length: number): Promise<readonly Extent[]> {
     const number = Math.floor(offset / partSize);
-    const zero = !this.#parts.has(number);
+    const zero = !this.#made(number);
     let end = number + 1;
-    while (end * partSize < offset + length && this.#parts.has(end) !== zero) end++;
+    while (end * partSize < offset + length && !this.#made(end) === zero) end++;
     return Promise.resolve([{ offset, length: Math.min(length, end * partSize - offset), hole: zero, zero }]);
   }
 
@@ -158,6 +183,12 @@ export class OpfsStore extends BlockBase {
       for (const { file } of this.#parts.values()) file?.close();
       this.#locked.unlock();
     }
+  }
+
+  /** A part that has a file. */
+  #made(number: number): Part | undefined {
+    const part = this.#parts.get(number);
+    return part?.made ? part : undefined;
   }
 
   #write(number: number, part: Part, at: number, bytes: Uint8Array): Promise<void> {
@@ -180,7 +211,8 @@ export class OpfsStore extends BlockBase {
   async #open(number: number, part: Part): Promise<void> {
     try {
       this.#closeOne();
-      const file = await this.#locked.folder.getFileHandle(String(number), { create: true });
+      const file = await this.#locked.folder.getFileHandle(String(number), { create: !part.made });
+      part.made = true;
       part.file = await (file as SyncFileHandle).createSyncAccessHandle();
       // The file that was opened last is at the end of the map.
       this.#parts.delete(number);
@@ -208,8 +240,8 @@ async function checkRoom(): Promise<void> {
   if (free - partSize < Math.min(spared.most, (used + free) * spared.share)) throw noSpace();
 }
 
-function closedPart(): Part {
-  return { file: undefined, opening: undefined, dirty: false };
+function closedPart(made: boolean): Part {
+  return { made, file: undefined, opening: undefined, dirty: false };
 }
 
 /** A range of the store, split at the ends of its files. */
@@ -223,6 +255,10 @@ function* pieces(offset: number, length: number) {
   }
 }
 
+const removed =
+  "a file of this disk, overlay or cache is gone from the browser's storage, with the data in it: " +
+  'the data of this page were deleted, by hand or by the browser';
+
 function noSpace(cause?: unknown): BlockError {
   const what =
     'this browser gives the page no more room: delete overlays or caches or disks of it, or make room on this computer';
@@ -233,6 +269,7 @@ function blockError(error: unknown): BlockError {
   if (error instanceof BlockError) return error;
   const name = error instanceof DOMException ? error.name : '';
   if (name === 'QuotaExceededError') return noSpace(error);
+  if (isNotFound(error)) return new BlockError('io', removed, { cause: error });
   const what = error instanceof Error ? error.message : String(error);
   return new BlockError('io', `this browser's private file system failed: ${what}`, { cause: error });
 }
