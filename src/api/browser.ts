@@ -34,6 +34,7 @@ export type {
   LendingOptions,
   LendingSocket,
   LendingState,
+  LendingFailure,
   LendingUse,
 } from '../web/lend/lend.js';
 export { pickedDisk, pickedWritable } from '../web/lend/picked.js';

@@ -38,8 +38,8 @@ afterAll(async () => {
 });
 
 /** Opens the console page at its section for lending. */
-async function open(): Promise<Page> {
-  const page = await browser.newPage();
+async function open(context = browser): Promise<Page> {
+  const page = await context.newPage();
   errors.push(errorsOf(page));
   await page.goto(address);
   await page.locator('nav a[href="#/lend"]').click();
@@ -65,12 +65,7 @@ function isInUse(page: Page, disk: string): Promise<boolean> {
 describe('a disk in this browser', () => {
   test('is written by others, and has the flushed bytes when its tab was closed and opened', async () => {
     let page = await open();
-    await page.getByLabel('Name of a new disk').fill('mine');
-    await page.getByLabel(/^Size/).fill('33M');
-    await page.getByRole('button', { name: 'Make the disk' }).click();
-    await page.getByText('The disk is made.').waitFor();
-    await page.getByRole('button', { name: 'Lend the disk mine' }).click();
-    const panel = await lent(page, 'mine');
+    const panel = await makeAndLend(page, 'mine', '33M');
     await panel.getByText('writable', { exact: true }).waitFor();
     const content = randomBytes(20 * MiB);
     const copied = await execute('nbdcopy', ['--flush', tempImage(content), `${nbd}mine`]);
@@ -108,6 +103,68 @@ describe('a disk in this browser', () => {
     await page.getByText('The disk mine is removed.').waitFor();
     await page.getByText('None yet.').waitFor();
     await page.close();
+  });
+});
+
+/** Makes a disk in this browser, and lends it. */
+async function makeAndLend(page: Page, name: string, size: string): Promise<Locator> {
+  await page.getByLabel('Name of a new disk').fill(name);
+  await page.getByLabel(/^Size/).fill(size);
+  await page.getByRole('button', { name: 'Make the disk' }).click();
+  await page.getByText('The disk is made.').waitFor();
+  await page.getByRole('button', { name: `Lend the disk ${name}` }).click();
+  return lent(page, name);
+}
+
+describe('a disk in a browser with little room', () => {
+  test('refuses a write for lack of space, says what to do, and keeps what was flushed', async () => {
+    // A browser of its own, because the room of closed disks is counted for a time.
+    const alone = await openBrowser();
+    let page = await open(alone);
+    let panel = await makeAndLend(page, 'little', '64M');
+    const session = await page.context().newCDPSession(page);
+    const usage = await page.evaluate(async () => (await navigator.storage.estimate()).usage!);
+    const limit = { origin: new URL(address).origin, quotaSize: usage + 8 * MiB };
+    await session.send('Storage.overrideQuotaForOrigin', limit);
+
+    const content = randomBytes(64 * MiB);
+    const written = await execute('nbdcopy', ['--flush', '--connections=1', tempImage(content), `${nbd}little`]);
+    expect(written).toMatchObject({ code: 1, stderr: expect.stringContaining('No space left on device') as string });
+    const why = 'this browser gives the page no more room: delete overlays or caches or disks of it';
+    await panel.getByText(why).waitFor();
+    const client = await openNbd(`${nbd}little`);
+    let flushed = 0;
+    const fill = async (): Promise<string> => {
+      for (; flushed < content.length; flushed += MiB) {
+        try {
+          await client.write(flushed, content.subarray(flushed, flushed + MiB));
+          await client.flush();
+        } catch (error) {
+          return (error as { kind: string }).kind;
+        }
+      }
+      return 'none';
+    };
+    expect(await fill()).toBe('no-space');
+    expect(flushed).toBeGreaterThan(0);
+    const kept = new Uint8Array(flushed);
+    await client.read(0, kept);
+    expect(content.subarray(0, flushed).equals(kept)).toBe(true);
+    await client.close();
+
+    // The tab is closed and opened again, and the browser has more room.
+    await session.detach();
+    await page.close();
+    page = await open(alone);
+    await until(async () => !(await isInUse(page, 'little')));
+    await page.getByRole('button', { name: 'Lend the disk little' }).click();
+    panel = await lent(page, 'little');
+    const copy = tempPath('copy.img');
+    expect(await execute('nbdcopy', [`${nbd}little`, copy])).toMatchObject({ code: 0, stderr: '' });
+    expect(readFileSync(copy).subarray(0, flushed).equals(content.subarray(0, flushed))).toBe(true);
+    expect(await execute('nbdcopy', ['--flush', tempImage(content), `${nbd}little`])).toMatchObject({ code: 0 });
+    await panel.getByRole('button', { name: 'Stop lending' }).click();
+    await alone.close();
   });
 });
 

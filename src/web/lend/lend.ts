@@ -9,8 +9,10 @@ import { BackOff } from '../../base/back-off.js';
 import { messageOf } from '../../base/errors.js';
 import { silent, type Logger } from '../../base/log.js';
 import type { BlockDevice } from '../../block/device.js';
+import { BlockError } from '../../block/errors.js';
 import { Exports, type Offered } from '../../export/exports.js';
 import { Server } from '../../export/nbd/server.js';
+import { CommandWatch } from '../../export/watch.js';
 import { nbdSubprotocol, subprotocols, webSocketStream, type WebSocketLike } from '../../network/websocket.js';
 import { newSessionId } from '../../protocol/nbd/initiator/session-id.js';
 import { lendingRefused, lendingStopped, tokenEnded } from './close-codes.js';
@@ -33,6 +35,16 @@ export interface LendingUse {
   readonly bytesRead: number;
   /** Bytes that were written. */
   readonly bytesWritten: number;
+  /** The latest failure of the disk itself: no room, or an error of its storage. */
+  readonly failure?: LendingFailure;
+}
+
+/** A failure of a lent disk. */
+export interface LendingFailure {
+  /** In ms since 1970. */
+  readonly time: number;
+  /** A clause for people, with what to do. */
+  readonly message: string;
 }
 
 /** Options of {@link lend}. Receivers must not throw. */
@@ -123,6 +135,7 @@ export class Lending {
   #state: LendingState | undefined;
   #detail = '';
   #reported = -1;
+  #failure: LendingFailure | undefined;
   #report: ReturnType<typeof setInterval> | undefined;
   #stopped: Promise<void> | undefined;
 
@@ -133,7 +146,9 @@ export class Lending {
     this.#protocols = subprotocols([nbdSubprotocol], options.token);
     // The memory of this page holds what is not flushed, so its name ends with the page.
     const exports = new Exports(newSessionId());
-    this.#offered = exports.add({ name: 'lent', device, isDefault: true });
+    const watch = new CommandWatch();
+    watch.add(({ error }) => this.#noteFailure(error));
+    this.#offered = exports.add({ name: 'lent', device, isDefault: true, watch });
     this.#server = new Server(exports, options.log ?? silent);
     this.#report = setInterval(() => this.#look(), reportMs);
     holdPage(this.#stop.signal);
@@ -153,7 +168,7 @@ export class Lending {
   /** Use of the disk until now. */
   get use(): LendingUse {
     const { requests, errors, bytesRead, bytesWritten } = this.#offered.counters;
-    return { requests, errors, bytesRead, bytesWritten };
+    return { requests, errors, bytesRead, bytesWritten, ...(this.#failure && { failure: this.#failure }) };
   }
 
   /** Stops lending: the export ends at once. Flushes and closes the disk. Idempotent. */
@@ -216,6 +231,13 @@ export class Lending {
       });
       socket.addEventListener('close', ({ code, reason }) => resolve({ code, reason, opened }));
     });
+  }
+
+  /** Other kinds of errors are the client's doing, such as a range beyond the end. */
+  #noteFailure(error: unknown): void {
+    if (!(error instanceof BlockError) || (error.kind !== 'no-space' && error.kind !== 'io')) return;
+    this.#failure = { time: Date.now(), message: error.message };
+    this.#reported = -1;
   }
 
   #look(): void {

@@ -35,6 +35,12 @@ export function LentPanel({ file }: { readonly file: LentFile }): JSX.Element {
         <button onClick={() => void stopLending(id)}>{over ? 'Remove from the list' : 'Stop lending'}</button>
       </div>
       {state !== 'lent' && detail !== '' && <p class={over ? 'bad-text' : 'muted'}>{detail}</p>}
+      {use.failure && !over && (
+        <p class="notice bad">
+          A request failed at {new Date(use.failure.time).toLocaleTimeString()}:{' '}
+          <span role="alert">{use.failure.message}</span>.
+        </p>
+      )}
       {state === 'lent' && (
         <>
           <dl class="facts">
