@@ -97,7 +97,8 @@ function ideOptions(disks: readonly IdeDisk[]): object {
 
 /** Copies the bytes into an ArrayBuffer of their own, as v86 requires. */
 function ownBuffer(bytes: Uint8Array): ArrayBuffer {
-  return bytes.slice().buffer as ArrayBuffer;
+  // `slice` of a Node Buffer copies nothing.
+  return new Uint8Array(bytes).buffer;
 }
 
 /**
@@ -230,8 +231,8 @@ class V86Engine implements Engine {
   }
 
   async #restore(state: Uint8Array): Promise<void> {
-    const own = state.byteOffset === 0 && state.byteLength === state.buffer.byteLength ? state : state.slice();
-    await this.#emulator.restore_state(own.buffer as ArrayBuffer);
+    const isWhole = state.byteOffset === 0 && state.byteLength === state.buffer.byteLength;
+    await this.#emulator.restore_state(isWhole ? (state.buffer as ArrayBuffer) : ownBuffer(state));
     this.#interrupts.forget();
   }
 
