@@ -57,6 +57,11 @@ export class ScreenConsole {
     this.#screen.sendKeys(codes);
   }
 
+  /** True if the board has a mouse. */
+  get hasMouse(): boolean {
+    return this.#screen.sendMouse !== undefined;
+  }
+
   /** Moves the mouse and sets its buttons. Nothing happens if the board has no mouse. */
   sendMouse(move: MouseMove): void {
     this.#screen.sendMouse?.(move);

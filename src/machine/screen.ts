@@ -47,12 +47,17 @@ export interface Screen {
   readonly sendMouse?: ((move: MouseMove) => void) | undefined;
 }
 
-/** A movement of the mouse, in its own steps, and the buttons that are held then. */
+/**
+ * A movement of the mouse and of its wheel, in whole steps of its own, and the buttons that are held
+ * then.
+ */
 export interface MouseMove {
   /** To the right. */
   readonly x: number;
   /** Down. */
   readonly y: number;
+  /** Notches of the wheel, towards the user. Default: 0. */
+  readonly wheel?: number | undefined;
   /** Bit 0: left, bit 1: right, bit 2: middle, as MouseEvent.buttons. */
   readonly buttons: number;
 }

@@ -17,6 +17,11 @@ export function isOver(state: string): boolean {
   return state === 'ended' || state === 'failed' || state === 'crashed' || state === 'stopped';
 }
 
+/** True if its system has booted. A paused one has: a person may pause it while others boot. */
+export function isUp(state: string): boolean {
+  return state === 'running' || state === 'paused';
+}
+
 /**
  * The lease of a device that a server's network clients and its own operating system share: the
  * holder may write.

@@ -139,6 +139,7 @@ describe('computers', () => {
   const typed: string[] = [];
   const feed = new ConsoleFeed();
   const requests: object[] = [];
+  const moves: { x: number; y: number; wheel: number; buttons: number }[] = [];
   let state = 'running';
   const drives = [
     { drive: 0, kind: 'disk', source: 'nbd://127.0.0.1/a-disk-with-a-long-name-of-a-far-server.img', can: 'detach' },
@@ -155,10 +156,11 @@ describe('computers', () => {
     const picture = readFileSync(new URL('../../docs/images/diskless.png', import.meta.url)).toString('base64');
     computer.serve(
       async ({ command, ...rest }) => {
-        if (command === 'abilities') return ['screen', 'keys', 'pause', 'snapshot', 'media', 'attach'];
+        if (command === 'abilities') return ['screen', 'keys', 'mouse', 'pause', 'snapshot', 'media', 'attach'];
         if (command === 'drives') return drives;
         if (command === 'screenshot') return { png: picture, text: ['login:'] };
         if (command === 'type') return { typed: typed.push(String(rest['text'])) };
+        if (command === 'mouse') return { moved: moves.push(rest as never) };
         if (command === 'console') return consoleStream(feed, (bytes) => feed.add(bytes));
         requests.push({ command, ...rest });
         if (command === 'pause') state = 'paused';
@@ -170,7 +172,7 @@ describe('computers', () => {
   });
   afterAll(() => computer.close());
 
-  it('has a terminal, in colours, and a screen that takes keys', async () => {
+  it('has a terminal, in colours, and a screen that takes keys and the mouse', async () => {
     await open();
     await go('computers');
     const desk = page.locator('section', { has: page.getByRole('heading', { name: 'desk' }) });
@@ -191,6 +193,22 @@ describe('computers', () => {
     await page.keyboard.press('Control+c');
     await page.keyboard.press('Enter');
     await expect.poll(() => typed.join('')).toBe('a<lt><ctrl-c><enter>');
+
+    // The mouse moves by pixels of the guest; its buttons and its wheel follow.
+    const shown = (await desk.locator('img').boundingBox())!;
+    const scale = (await desk.locator('img').evaluate((img) => (img as HTMLImageElement).naturalWidth)) / shown.width;
+    await page.mouse.move(shown.x + 20, shown.y + 20);
+    await page.mouse.down({ button: 'right' });
+    await page.mouse.up({ button: 'right' });
+    // Movements are sent one after the other, so these two are the last so far.
+    await expect.poll(() => moves.slice(-2).map(({ buttons }) => buttons)).toEqual([2, 0]);
+    moves.length = 0;
+    await page.mouse.move(shown.x + 120, shown.y + 70);
+    await page.mouse.wheel(0, 200);
+    await expect.poll(() => moves.reduce((sum, { wheel }) => sum + wheel, 0)).toBe(2);
+    const sum = (of: 'x' | 'y'): number => moves.reduce((all, move) => all + move[of], 0);
+    expect(Math.abs(sum('x') - 100 * scale)).toBeLessThanOrEqual(1);
+    expect(Math.abs(sum('y') - 50 * scale)).toBeLessThanOrEqual(1);
     expect(errors).toEqual([]);
   });
 

@@ -101,6 +101,8 @@ test('screen, keys and media are those of its control socket', async () => {
   expect((await post('/api/computers/desk/keys', { text: 'root<enter>' })).status).toBe(200);
   expect(requests.at(-1)).toMatchObject({ command: 'type', text: 'root<enter>' });
   expect((await post('/api/computers/desk/keys', { text: 'x'.repeat(5000) })).status).toBe(400);
+  expect((await post('/api/computers/desk/mouse', { x: 3, y: -4, buttons: 2, path: '/etc' })).status).toBe(200);
+  expect(requests.at(-1)).toEqual({ command: 'mouse', x: 3, y: -4, wheel: 0, buttons: 2, progress: true });
   const inserted = await post('/api/computers/desk/insert', { drive: 0, export: 'disk' });
   expect([inserted.status, await inserted.json()]).toEqual([
     409,
@@ -148,10 +150,10 @@ test('a token of exports sees no computer and changes none', async () => {
   expect(requests).toHaveLength(count);
 });
 
-test('a computer that does not exist is 404, and what none can do yet 501', async () => {
+test('a computer that does not exist is 404', async () => {
   expect((await server.get('/api/computers/none/screen')).status).toBe(404);
   expect((await server.get('/api/computers/lab/screen')).status).toBe(404);
-  expect((await post('/api/computers/desk/mouse', {})).status).toBe(501);
+  expect((await post('/api/computers/none/mouse', { x: 1, y: 1, buttons: 0 })).status).toBe(404);
 });
 
 test('stop ends it in good order', async () => {

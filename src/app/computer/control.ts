@@ -1,7 +1,8 @@
 /**
  * The requests to a running computer (app/control): its screen, keyboard and serial console, its
  * drives, pause and snapshot. `farbus run` and the computers of sites answer them; `farbus
- * screenshot`, `type`, `console` and `media` send them, and the web server does (app/web).
+ * screenshot`, `type`, `console`, `media`, `drive`, `pause`, `resume` and `snapshot` send them, and the
+ * web server does (app/web).
  */
 import type { ConsoleFeed } from '../../base/console-feed.js';
 import { FarbusError, messageOf } from '../../base/errors.js';
@@ -16,6 +17,7 @@ import type { ControlHandler, ControlRequest } from '../control/server.js';
 import type { OnWorking } from '../control/working.js';
 import { splitKeys } from '../../machine/keys.js';
 import { pixelsOf, textOf } from '../../machine/screen.js';
+import { moveOf } from './mouse.js';
 import { encodePng } from './png.js';
 
 /** Exchanges the media and disks of a computer's drives. Rejects with a FarbusError. */
@@ -53,8 +55,11 @@ export interface Screenshot {
 export interface Controlled {
   readonly computer: Computer;
   readonly media: MediaChanger;
-  /** Saves a snapshot, and returns the path of its file; undefined if there is no place for it. */
-  readonly saveSnapshot?: (() => Promise<string>) | undefined;
+  /**
+   * Saves a snapshot to `file`, by default to the one that belongs to the computer's name, and
+   * returns its path. Undefined if there is no place for it.
+   */
+  readonly saveSnapshot?: ((file?: string) => Promise<string>) | undefined;
   /**
    * False if the kernel runs without firmware: it finds no screen and no keyboard, so keys would be
    * lost and are refused.
@@ -72,8 +77,8 @@ export function computerHandler(parts: Controlled, console: ConsoleFeed): Contro
 
 /**
  * Handles control commands: `abilities`, a list of words of docs/web.md ("Computers"); `drives`;
- * `screenshot {picture}`, `type {text}`, `pause`, `resume`, `snapshot`, `eject {drive, force}`,
- * `insert {drive, source}`, `attach {drive, source}` and `detach {drive}`.
+ * `screenshot {picture}`, `type {text}`, `mouse {x, y, wheel, buttons}`, `pause`, `resume`,
+ * `snapshot {file}`, `eject {drive, force}`, `insert {drive, source}`, `attach {drive, source}` and `detach {drive}`.
  */
 export async function answerComputer(request: ControlRequest, parts: Controlled, work: Work): Promise<unknown> {
   const { computer, media, usesScreen } = parts;
@@ -92,7 +97,8 @@ export async function answerComputer(request: ControlRequest, parts: Controlled,
     case 'snapshot': {
       if (!parts.saveSnapshot) throw new FarbusError('there is no place for snapshots of this computer');
       work.waitsFor(() => 'the snapshot to be saved');
-      return { done: `saved to ${await parts.saveSnapshot()}` };
+      const { file } = request;
+      return { done: `saved to ${await parts.saveSnapshot(typeof file === 'string' ? file : undefined)}` };
     }
     case 'screenshot': {
       if (!computer.screen) throw noScreen('has no screen');
@@ -105,6 +111,13 @@ export async function answerComputer(request: ControlRequest, parts: Controlled,
       if (!usesScreen || !computer.screen) throw noScreen('takes no keys');
       await typed(computer.screen, String(request['text']), work.signal);
       return {};
+    case 'mouse': {
+      if (!usesScreen || !computer.screen?.hasMouse) throw noScreen('has no mouse');
+      const move = moveOf(request);
+      if (!move) throw new FarbusError('x, y, wheel, buttons: expected a movement of the mouse');
+      computer.screen.sendMouse(move);
+      return {};
+    }
     case 'eject':
       return { done: await media.eject(drive, request['force'] === true) };
     case 'insert':
@@ -125,6 +138,7 @@ function abilitiesOf({ computer, media, saveSnapshot, usesScreen }: Controlled):
   const can = {
     screen: computer.screen !== undefined,
     keys: computer.screen !== undefined && usesScreen,
+    mouse: computer.screen?.hasMouse === true && usesScreen,
     pause: true,
     snapshot: computer.canSave && saveSnapshot !== undefined,
     media: drives.some(({ kind }) => kind !== 'disk'),

@@ -6,7 +6,7 @@ import { FarbusError } from '../../base/errors.js';
 import { silent, type Logger } from '../../base/log.js';
 import { SerialConsole } from '../../computer/console.js';
 import type { OnProgress } from '../../guest/progress.js';
-import { isOver, type LeaseState } from '../../site/computer.js';
+import { isOver, isUp, type LeaseState } from '../../site/computer.js';
 import type { ComputerPlan, SiteDrive, SitePlan } from '../../site/plan.js';
 import type { ComputerStatus, Supervisor } from '../../site/supervisor.js';
 import { readConfigText } from '../config/reader.js';
@@ -156,7 +156,7 @@ export async function startSite(site: string | SiteDescription, options: SiteOpt
       signal?.throwIfAborted();
       const over = supervisor.status.find(({ state }) => isOver(state));
       if (over) throw new FarbusError(`${over.name} is not up: it has ${over.state}: ${over.detail}`);
-      if (supervisor.status.every(({ state }) => state === 'running')) return new Site(supervisor);
+      if (supervisor.status.every(({ state }) => isUp(state))) return new Site(supervisor);
       await new Promise<void>((resolve) => (changed = resolve));
     }
   } catch (error) {

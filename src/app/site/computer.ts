@@ -215,7 +215,7 @@ class SiteComputer implements RunningComputer {
       media,
       usesScreen: this.#plan.system.bios,
       ...(snapshotFolder !== undefined && {
-        saveSnapshot: () => saveRunning(computer, guest, memory, join(snapshotFolder, `${name}.snapshot`)),
+        saveSnapshot: (file = join(snapshotFolder, `${name}.snapshot`)) => saveRunning(computer, guest, memory, file),
       }),
     };
     if (!this.#over) this.#state('running', started.from === 'snapshot' ? 'from a snapshot' : '');

@@ -10,6 +10,7 @@ import { FarbusError } from '../../base/errors.js';
 import { WebFailure, type Call, type MessageSocket, type Route } from '../../web/server/routes.js';
 import { isOver } from '../../site/computer.js';
 import { isComputer, requestTo, type DriveState, type Screenshot } from '../computer/control.js';
+import { moveOf } from '../computer/mouse.js';
 import { askControl, openControl } from '../control/client.js';
 import { describeAll, findNamed, type Named } from '../control/find.js';
 import { running } from '../control/registry.js';
@@ -148,8 +149,10 @@ export function computerRoutes(env: NodeJS.ProcessEnv, addressOf: ExportAddress)
       kind: 'post',
       path: path('mouse'),
       right: 'control',
-      answer: () => {
-        throw new WebFailure(501, 'farbus has no mouse for a computer from here yet');
+      answer: async (call, body) => {
+        const move = moveOf(body);
+        if (!move) throw new WebFailure(400, 'x, y, wheel, buttons: expected a movement of the mouse');
+        return { json: await ask(call, { command: 'mouse', ...move }) };
       },
     },
   ];

@@ -277,7 +277,7 @@ async function run({ values: onLine, given, operands, args }: Given<typeof optio
     void computer.ended.then(() => feed.end());
     if (!io.detached) feed.use(consoleInUse(values), false);
     const { name } = enrolled;
-    const saveSnapshot = () => saveRunning(computer, guest, memory, snapshotFile(io.env, name));
+    const saveSnapshot = (file = snapshotFile(io.env, name)) => saveRunning(computer, guest, memory, file);
     const handler = computerHandler({ computer, media, saveSnapshot, usesScreen: values.bios }, feed);
     const { exec: command, snapshot, json } = values;
     const where = onEngine(engine);

@@ -7,7 +7,7 @@ import { FarbusError, usageError } from '../../base/errors.js';
 import { sleep } from '../../base/event-loop.js';
 import { visible } from '../../base/printable.js';
 import type { OnProgress } from '../../guest/progress.js';
-import { isOver } from '../../site/computer.js';
+import { isOver, isUp } from '../../site/computer.js';
 import { register, type Facts, type Registration } from '../../app/control/registry.js';
 import { describe } from '../../app/control/description.js';
 import { parseWeb } from '../../app/web/address.js';
@@ -210,9 +210,9 @@ async function detach(file: string, name: string, { trace, json, web }: StayValu
       shown.set(one.name, line);
     }
     const states = status.map(({ state }) => state);
-    if (states.length > 0 && states.every((state) => state === 'running' || isOver(state))) {
+    if (states.length > 0 && states.every((state) => isUp(state) || isOver(state))) {
       if (web !== undefined) io.stdout.write(`${await webAddress(name, io.env)}\n`);
-      return states.every((state) => state === 'running') ? exitStatus.done : exitStatus.failed;
+      return states.every(isUp) ? exitStatus.done : exitStatus.failed;
     }
     if (ended) throw new FarbusError(`the site has ended: farbus logs --site ${name} tells why`);
   }

@@ -27,6 +27,30 @@ interface Layer {
   readonly buffer_height: number;
 }
 
+/**
+ * Longest movement of a packet of a PS/2 mouse, in steps: it has 9 bits. Longest movement of a
+ * call: its packets fit into the controller's buffer.
+ */
+const mostSteps = { packet: 255, call: 4096 } as const;
+/** Most notches of the wheel in a call: each is a packet. */
+const mostNotches = 20;
+
+/** A movement in packets: v86 would cut the bits of a longer one. */
+function* packetsOf(x: number, y: number): Generator<readonly [right: number, down: number]> {
+  let [right, down] = [whole(x, mostSteps.call), whole(y, mostSteps.call)];
+  while (right !== 0 || down !== 0) {
+    const packet = [whole(right, mostSteps.packet), whole(down, mostSteps.packet)] as const;
+    yield packet;
+    right -= packet[0];
+    down -= packet[1];
+  }
+}
+
+/** A whole number of at most this amount. */
+function whole(value: number, most: number): number {
+  return Math.max(-most, Math.min(most, Math.trunc(value) || 0));
+}
+
 /** Largest number of pixels. A guest that sets a larger mode gets no picture. */
 const maxPixels = 4096 * 4096;
 const glyphBytes = 32;
@@ -57,12 +81,15 @@ export class V86Screen implements Screen {
   /** Replaces the screen that v86 has created. */
   constructor(vga: V86Vga, sendKeys: Screen['sendKeys'], send: (event: string, data: readonly unknown[]) => void) {
     this.sendKeys = sendKeys;
-    this.sendMouse = ({ x, y, buttons }) => {
+    this.sendMouse = ({ x, y, wheel = 0, buttons }) => {
       // v86 counts upwards, as a PS/2 mouse does.
-      if (x !== 0 || y !== 0) send('mouse-delta', [x, -y]);
-      if (buttons === this.#buttons) return;
-      this.#buttons = buttons;
-      send('mouse-click', [(buttons & 1) !== 0, (buttons & 4) !== 0, (buttons & 2) !== 0]);
+      for (const [right, down] of packetsOf(x, y)) send('mouse-delta', [right, -down]);
+      if (buttons !== this.#buttons) {
+        this.#buttons = buttons;
+        send('mouse-click', [(buttons & 1) !== 0, (buttons & 4) !== 0, (buttons & 2) !== 0]);
+      }
+      for (let left = whole(wheel, mostNotches); left !== 0; left -= Math.sign(left))
+        send('mouse-wheel', [-Math.sign(left), 0]);
     };
     this.#vga = vga;
     vga.screen = this;

@@ -9,6 +9,7 @@ import type { ComputerInfo } from '../state/contract.js';
 import { get, getBlob, openSocket, post } from '../state/request.js';
 import { ConsoleOutput, type Console } from './console.js';
 import { FarDrives } from './far-drives.js';
+import { MouseSender, mouseEvents } from './mouse.js';
 import { pathOf } from './path-of.js';
 import { ScreenFrame } from './screen-frame.js';
 
@@ -85,50 +86,55 @@ function Actions({ info, task, onChange }: FarComputerProps & { readonly task: T
     });
   };
   return (
-    <div class="row" role="group" aria-label={`Actions for ${name}`}>
-      {can.includes('start') && (
-        <button class="primary" disabled={busy} onClick={() => act('start', `Starting ${name}…`, `${name} starts.`)}>
-          Start
-        </button>
+    <>
+      <div class="row" role="group" aria-label={`Actions for ${name}`}>
+        {can.includes('start') && (
+          <button class="primary" disabled={busy} onClick={() => act('start', `Starting ${name}…`, `${name} starts.`)}>
+            Start
+          </button>
+        )}
+        {can.includes('pause') && !paused && (
+          <button disabled={busy} onClick={() => act('pause', `Pausing ${name}…`, `${name} is paused.`)}>
+            Pause
+          </button>
+        )}
+        {can.includes('pause') && paused && (
+          <button class="primary" disabled={busy} onClick={() => act('resume', `${name} goes on…`, `${name} goes on.`)}>
+            Continue
+          </button>
+        )}
+        {can.includes('snapshot') && (
+          <Confirmed
+            act="Save a snapshot"
+            title={`Save a snapshot of ${name}?`}
+            text="It is saved on the server's computer, in place of an earlier one. Go on from it only while its disks are as they are now: so pause it first, and end it afterwards. Disks that were written since would be damaged."
+            busy={busy}
+            onAct={() => act('snapshot', 'Saving a snapshot…', 'The snapshot is')}
+          />
+        )}
+        {can.includes('reset') && (
+          <Confirmed
+            act="Reset"
+            title={`Reset ${name}?`}
+            text="The computer starts anew. Data that its system has not written yet will be lost."
+            busy={busy}
+            onAct={() => act('reset', 'Starting anew…', `${name} starts anew.`)}
+          />
+        )}
+        {can.includes('stop') && (
+          <Confirmed
+            act="End"
+            title={`End ${name}?`}
+            text="Its operating system stops as if it were switched off. Data that it has not written yet will be lost."
+            busy={busy}
+            onAct={() => act('stop', `Ending ${name}…`, `${name} has been ended.`)}
+          />
+        )}
+      </div>
+      {info.site === undefined && (
+        <p class="muted small">It ends with its command. To start it anew, end it and run farbus run again.</p>
       )}
-      {can.includes('pause') && !paused && (
-        <button disabled={busy} onClick={() => act('pause', `Pausing ${name}…`, `${name} is paused.`)}>
-          Pause
-        </button>
-      )}
-      {can.includes('pause') && paused && (
-        <button class="primary" disabled={busy} onClick={() => act('resume', `${name} goes on…`, `${name} goes on.`)}>
-          Continue
-        </button>
-      )}
-      {can.includes('snapshot') && (
-        <Confirmed
-          act="Save a snapshot"
-          title={`Save a snapshot of ${name}?`}
-          text="It is saved on the server's computer, in place of an earlier one. Go on from it only while its disks are as they are now: so pause it first, and end it afterwards. Disks that were written since would be damaged."
-          busy={busy}
-          onAct={() => act('snapshot', 'Saving a snapshot…', 'The snapshot is')}
-        />
-      )}
-      {can.includes('reset') && (
-        <Confirmed
-          act="Reset"
-          title={`Reset ${name}?`}
-          text="The computer starts anew. Data that its system has not written yet will be lost."
-          busy={busy}
-          onAct={() => act('reset', 'Starting anew…', `${name} starts anew.`)}
-        />
-      )}
-      {can.includes('stop') && (
-        <Confirmed
-          act="End"
-          title={`End ${name}?`}
-          text="Its operating system stops as if it were switched off. Data that it has not written yet will be lost."
-          busy={busy}
-          onAct={() => act('stop', `Ending ${name}…`, `${name} has been ended.`)}
-        />
-      )}
-    </div>
+    </>
   );
 }
 
@@ -222,10 +228,11 @@ function FarScreen({ info }: { readonly info: ComputerInfo }): JSX.Element {
       setWhy(error instanceof Error ? error.message : String(error)),
     );
   };
+  const mouse = useMemo(() => mouseEvents(new MouseSender((move) => post(pathOf(name, 'mouse'), move))), [name]);
   return (
     <>
       <ScreenFrame name={name} text={text} onKeys={info.can.includes('keys') ? keys : undefined}>
-        {picture !== undefined && <img src={picture} alt="" />}
+        {picture !== undefined && <img src={picture} alt="" {...(info.can.includes('mouse') && mouse)} />}
       </ScreenFrame>
       {why !== '' && (
         <p class="bad-text" role="status">

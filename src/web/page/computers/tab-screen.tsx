@@ -1,8 +1,9 @@
 /** The screen of a computer in this tab: a canvas, with keys and mouse. */
 import type { JSX } from 'preact';
-import { useEffect, useRef, useState } from 'preact/hooks';
+import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
 import type { TabComputer } from '../../../browser/tab-computer.js';
 import { pixelsOf, textOf } from '../../../machine/screen.js';
+import { MouseSender, mouseEvents } from './mouse.js';
 import { ScreenFrame } from './screen-frame.js';
 
 interface TabScreenProps {
@@ -34,26 +35,10 @@ export function TabScreen({ name, computer }: TabScreenProps): JSX.Element {
       clearTimeout(timer);
     };
   }, [computer]);
-  const move = (event: MouseEvent): void => {
-    const shown = canvas.current!;
-    // The mouse moves by pixels of the guest, whose picture may be smaller or larger here.
-    const scale = shown.width / Math.max(1, shown.clientWidth);
-    const { movementX, movementY, buttons } = event;
-    void computer
-      .sendMouse({ x: Math.round(movementX * scale), y: Math.round(movementY * scale), buttons })
-      .catch(() => undefined);
-  };
+  const mouse = useMemo(() => mouseEvents(new MouseSender((move) => computer.sendMouse(move))), [computer]);
   return (
     <ScreenFrame name={name} text={text} onKeys={(keys) => void computer.type(keys).catch(() => undefined)}>
-      <canvas
-        ref={canvas}
-        width={640}
-        height={400}
-        onMouseMove={move}
-        onMouseDown={move}
-        onMouseUp={move}
-        onContextMenu={(event) => event.preventDefault()}
-      />
+      <canvas ref={canvas} width={640} height={400} {...mouse} />
     </ScreenFrame>
   );
 }
