@@ -48,8 +48,8 @@ export interface Screen {
 }
 
 /**
- * A movement of the mouse and of its wheel, in whole steps of its own, and the buttons that are held
- * then.
+ * A movement of the mouse and of its wheel, in whole steps of its own, and the buttons that are
+ * held then.
  */
 export interface MouseMove {
   /** To the right. */

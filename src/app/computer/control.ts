@@ -1,8 +1,8 @@
 /**
  * The requests to a running computer (app/control): its screen, keyboard and serial console, its
  * drives, pause and snapshot. `farbus run` and the computers of sites answer them; `farbus
- * screenshot`, `type`, `console`, `media`, `drive`, `pause`, `resume` and `snapshot` send them, and the
- * web server does (app/web).
+ * screenshot`, `type`, `console`, `media`, `drive`, `pause`, `resume` and `snapshot` send them, and
+ * the web server does (app/web).
  */
 import type { ConsoleFeed } from '../../base/console-feed.js';
 import { FarbusError, messageOf } from '../../base/errors.js';
@@ -78,7 +78,8 @@ export function computerHandler(parts: Controlled, console: ConsoleFeed): Contro
 /**
  * Handles control commands: `abilities`, a list of words of docs/web.md ("Computers"); `drives`;
  * `screenshot {picture}`, `type {text}`, `mouse {x, y, wheel, buttons}`, `pause`, `resume`,
- * `snapshot {file}`, `eject {drive, force}`, `insert {drive, source}`, `attach {drive, source}` and `detach {drive}`.
+ * `snapshot {file}`, `eject {drive, force}`, `insert {drive, source}`, `attach {drive, source}` and
+ * `detach {drive}`.
  */
 export async function answerComputer(request: ControlRequest, parts: Controlled, work: Work): Promise<unknown> {
   const { computer, media, usesScreen } = parts;

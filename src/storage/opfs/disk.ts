@@ -125,7 +125,7 @@ export async function opfsDiskContent(name: string): Promise<Blob> {
   }
 }
 
-/** Opens the folder of a disk for this tab alone, and reads its label, which no other tab changes. */
+/** Opens the folder of a disk for this tab alone. No other tab changes its label meanwhile. */
 async function lockDisk(name: string): Promise<{ locked: LockedFolder; label: Label }> {
   const locked = await lockExistingFolder('disk', name);
   if (!locked) throw noDisk(name);

@@ -59,7 +59,7 @@ export class MouseSender {
   }
 }
 
-/** The part of a movement that is sent: the guest's pointer is at the edge of its screen by then. */
+/** The part of a movement that is sent: the guest's pointer is at an edge of its screen then. */
 function within(value: number, limit: number): number {
   return Math.max(-limit, Math.min(limit, value));
 }
