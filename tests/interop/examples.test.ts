@@ -27,7 +27,7 @@ const notRun: readonly (readonly [RegExp, string])[] = [
   [/^farbus guest-disk /, 'fetches 85 MB of packages: tests/boot/diskless.test.ts'],
   [/^farbus up (?!--check)/, 'boots the computers of a site: tests/boot/site.test.ts'],
   [
-    /^farbus (down|exec|console|logs|lease|stop|screenshot|type|media|status desk|status --take)/,
+    /^farbus (down|exec|console|logs|lease|stop|screenshot|type|media|drive|pause|resume|snapshot|status desk|status --take)/,
     'needs a running computer, site or server: tests/interop and tests/boot',
   ],
   [/aoe:/, 'needs a network card of its own: tests/interop/aoe-linux.test.ts'],
@@ -53,7 +53,7 @@ function parse([name, ...args]: readonly string[]): void {
   expect(command, `farbus ${name}`).toBeDefined();
   const { values, operands } = parseOptions(command!, args) as Given<Options>;
   if (name === 'run') for (const source of values['drive'] as unknown as readonly string[]) parseSource(source);
-  if (command!.operands !== 'source' || name === 'media') return;
+  if (command!.operands !== 'source' || name === 'media' || name === 'drive') return;
   for (const source of operands) parseSource(source.replace(/^\w+=/, ''));
 }
 
