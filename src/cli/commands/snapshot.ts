@@ -21,7 +21,7 @@ export const command = defineCommand({
     goes on from there. A snapshot holds what the guest knows of its disks, and not the disks: go on from it only while they are
     as they were, or their file systems are damaged. So pause the computer first, and end it afterwards.`,
   options,
-  examples: ['farbus pause desk && farbus snapshot desk desk.snap && farbus stop desk'],
+  examples: ['farbus snapshot desk desk.snap', 'farbus pause desk && farbus snapshot desk && farbus stop desk'],
   pages: ['run'],
   operands: 'file',
   run,
