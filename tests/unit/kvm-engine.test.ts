@@ -109,6 +109,25 @@ describe.skipIf(!usable())('the KVM engine', () => {
   it('leaves no mapping behind', () => {
     expect(runGuest(reset).maps).toEqual([0, 4, 0]);
   });
+
+  it('says in one line that there is too little memory, or no KVM any more', () => {
+    const file = tempPath('create.mjs');
+    writeFileSync(
+      file,
+      `import { createComputer } from '${dist}/app/computer/start.js';
+      const options = { log: { log: () => undefined }, engine: 'kvm' };
+      const computer = createComputer([], Number(process.argv[2]), options);
+      console.log(await computer.then(() => 'created', (error) => error.name + ': ' + error.message));
+      process.exit();`,
+    );
+    const create = (memory: number, before = '') =>
+      execFileSync('unshare', ['-rm', 'sh', '-c', `${before} node ${file} ${memory}`], { encoding: 'utf8' }).trim();
+    expect(create(2 ** 47)).toBe('FarbusError: this computer cannot give 128 TiB of memory to a guest: take less');
+    // Another device in its place is as good as none.
+    expect(create(64 << 20, 'mount --bind /dev/null /dev/kvm;')).toMatch(
+      /^FarbusError: KVM cannot be used: .*ENOTTY.*; --engine v86 works everywhere$/,
+    );
+  });
 });
 
 it.skipIf(!hasKoffi || process.arch !== 'x64')('a time limit ends a system call that does not return', () => {

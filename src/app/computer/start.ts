@@ -7,7 +7,7 @@ import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
-import { FarbusError, messageOf, usageError } from '../../base/errors.js';
+import { errnoOf, FarbusError, messageOf, usageError } from '../../base/errors.js';
 import { makeFolders } from '../../base/folders.node.js';
 import { formatBytes } from '../../base/format.js';
 import { silent, type Logger } from '../../base/log.js';
@@ -33,8 +33,8 @@ import { unpackKernel } from '../../guest/kernel.node.js';
 import type { Architecture, DebianRelease } from '../../guest/lock.node.js';
 import type { OnProgress } from '../../guest/progress.js';
 import type { LinuxImage } from '../../machine/boot/linux.js';
-import type { Firmware } from '../../machine/engine.js';
-import { createKvm } from '../../machine/engines/kvm/kvm.node.js';
+import type { Engine, Firmware } from '../../machine/engine.js';
+import { createKvm, type KvmOptions } from '../../machine/engines/kvm/kvm.node.js';
 import { createV86 } from '../../machine/engines/v86/create.js';
 import { formatMac } from '../../network/ethernet/mac.js';
 import { maxMemory, type EngineName } from './engine-choice.js';
@@ -213,7 +213,7 @@ function partsOf(drives: Drives, memorySize: number, options: MachineOptions): C
     return {
       ...options,
       drives,
-      createEngine: (trap, onEnd) => createKvm({ memorySize, processors, trap, firmware, onEnd }),
+      createEngine: (trap, onEnd) => createOnKvm({ memorySize, processors, trap, firmware, onEnd }),
     };
   }
   const wasmPath = join(dirname(v86Module()), 'v86.wasm');
@@ -223,6 +223,19 @@ function partsOf(drives: Drives, memorySize: number, options: MachineOptions): C
     drives,
     ...options,
   };
+}
+
+/**
+ * Creates a machine on KVM.
+ * @throws FarbusError if the kernel refuses one, or KVM has gone since it was chosen
+ */
+async function createOnKvm(options: KvmOptions): Promise<Engine> {
+  try {
+    return await createKvm(options);
+  } catch (error) {
+    if (errnoOf(error) === undefined) throw error;
+    throw new FarbusError(`KVM cannot be used: ${messageOf(error)}; --engine v86 works everywhere`, { cause: error });
+  }
 }
 
 /** How a computer was started. */
