@@ -8,6 +8,7 @@
  * Needs: gcc, as, ld, objcopy, qemu-system-x86_64.
  */
 import { execFileSync, spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -96,6 +97,9 @@ try {
   const uri = `${JSON.parse(line).listening[0].replace(/\/$/, '')}/disk`;
 
   const far = await openSource(parseSource(uri), { log });
+  // An empty disk would give no proof of its identity, and each read of it would be looked at.
+  const content = randomBytes(1 << 20);
+  for (let at = 0; at < far.info.size; at += content.length) await far.write(at, content);
   ends.push(() => far.close());
   const firmware = { bios: readFileSync(rom) };
   const computer = await createComputer([far], memory, { log, engine: 'kvm', firmware });
