@@ -56,6 +56,28 @@ describe('reconnection', () => {
     expect(states).toEqual(['connected', 'reconnecting', 'lost', 'connected']);
   });
 
+  it('does not count the time for which the process slept', async () => {
+    const { reconnection, failed } = setUp(10);
+    const now = performance.now.bind(performance);
+    let slept = 0;
+    vi.spyOn(performance, 'now').mockImplementation(() => now() + slept);
+    try {
+      const waiting = request();
+      reconnection.keep([waiting.one], 'cut');
+      reconnection.lost('cut');
+      await vi.advanceTimersByTimeAsync(1000);
+      slept = 120_000;
+      // Up to 2 s of the sleep are counted.
+      await vi.advanceTimersByTimeAsync(6500);
+      expect(failed).toEqual([]);
+      expect(reconnection.keep([waiting.one], 'cut again')).toEqual([waiting.one]);
+      await vi.advanceTimersByTimeAsync(2500);
+      expect(failed).toEqual(['there is not reachable for 10 seconds: cut again']);
+    } finally {
+      vi.restoreAllMocks();
+    }
+  });
+
   it('without a reconnect time fails requests at once', () => {
     const { reconnection, states, failed } = setUp(0);
     expect(reconnection.lost('cut')).toBe(false);

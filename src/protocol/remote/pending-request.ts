@@ -8,7 +8,7 @@ import type { BlockError } from '../../block/errors.js';
 export abstract class PendingRequest {
   /** Settles with the request. Rejects with a BlockError. */
   readonly done: Promise<void>;
-  /** Time at which it first lost its connection, in ms of `performance.now()`. */
+  /** Time at which it first lost its connection, in ms of `Reconnection.now()`. */
   lostAt: number | undefined;
   /** For a flush: the number of acknowledged writes that it covers. */
   covers = 0;

@@ -3,6 +3,10 @@
  * for at most the user's reconnect time. After that they fail, and later ones fail immediately,
  * until the server is back: attempts go on.
  *
+ * The reconnect time is that of a process that runs. A laptop that sleeps, or a tab that is frozen,
+ * first loses its server; when it wakes up, requests wait on until the server had a chance to
+ * answer.
+ *
  * Not here: each protocol's connection, and its fence against requests that an old connection left
  * behind (nbd/initiator/session.ts, channels/pool.ts, aoe/initiator/link.ts).
  */
@@ -49,8 +53,12 @@ export interface RetryOptions {
 
 /** How long closing waits for requests in flight, with or without a connection, in ms. */
 const closeMs = 4000;
-/** Longest reconnect time, in seconds: timers are limited to 2^31 ms. */
+/** Longest reconnect time, in seconds. */
 const longestSeconds = 2_000_000;
+/** Interval at which the reconnect time is counted, in ms. */
+const countMs = 500;
+/** Time between two counts, in ms. If more has passed, the process has slept meanwhile. */
+const mostCounted = 2000;
 
 export class Reconnection {
   readonly #options: ReconnectionOptions;
@@ -67,6 +75,8 @@ export class Reconnection {
   #deadline: ReturnType<typeof setTimeout> | undefined;
   /** The timer for the end of waiting for requests in flight, once closing is imminent. */
   #closing: ReturnType<typeof setTimeout> | undefined;
+  /** How long the process has slept while it had no connection, in ms. */
+  #asleep = 0;
 
   constructor(options: ReconnectionOptions) {
     this.#options = options;
@@ -96,6 +106,11 @@ export class Reconnection {
 
   set reason(reason: string) {
     this.#reason = reason;
+  }
+
+  /** The time for {@link PendingRequest.lostAt}, in ms. It stands still while the process sleeps. */
+  now(): number {
+    return performance.now() - this.#asleep;
   }
 
   /** Aborts when the device is closed. */
@@ -150,7 +165,7 @@ export class Reconnection {
    *   effect
    */
   keep<R extends PendingRequest>(unfinished: readonly R[], reason: string, leastMs = 0, keepAborted = false): R[] {
-    const now = performance.now();
+    const now = this.now();
     this.#reason = reason;
     const unreachable = this.unreachable();
     const patience = Math.max(this.#patience, leastMs);
@@ -231,7 +246,17 @@ export class Reconnection {
   }
 
   #arm(ms: number): void {
-    this.#deadline = setTimeout(() => this.fail(this.unreachable()), ms);
+    const end = this.now() + ms;
+    let last = performance.now();
+    const count = (): void => {
+      const now = performance.now();
+      this.#asleep += Math.max(0, now - last - mostCounted);
+      last = now;
+      const left = end - this.now();
+      if (left > 0) this.#deadline = setTimeout(count, Math.min(left, countMs));
+      else this.fail(this.unreachable());
+    };
+    this.#deadline = setTimeout(count, Math.min(ms, countMs));
   }
 
   #disarm(): void {

@@ -186,7 +186,7 @@ export class Session {
     } else if (this.#waiting.length === 0 && this.#connection?.hasRoom(request)) {
       this.#send(request);
     } else {
-      if (!this.#connection) request.lostAt = performance.now();
+      if (!this.#connection) request.lostAt = this.#reconnection.now();
       this.#waiting.push(request);
     }
     return request;
@@ -302,7 +302,7 @@ export class Session {
     for (const request of unfinished) request.mayRun = true;
     const again = this.#reconnection.keep(unfinished, reason, leastMs, this.several);
     this.#waiting = [...again, ...this.#waiting];
-    const now = performance.now();
+    const now = this.#reconnection.now();
     for (const request of this.#waiting) request.lostAt ??= now;
     const waits = this.#reconnection.lost(reason, leastMs);
     this.#export.lost(this.#reconnection.away);
