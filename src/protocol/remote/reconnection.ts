@@ -108,7 +108,7 @@ export class Reconnection {
     this.#reason = reason;
   }
 
-  /** The time for {@link PendingRequest.lostAt}, in ms. It stands still while the process sleeps. */
+  /** Time for {@link PendingRequest.lostAt}, in ms. It stands still while the process sleeps. */
   now(): number {
     return performance.now() - this.#asleep;
   }
