@@ -4,10 +4,10 @@ import { LongestFirst } from './tests/support/longest-first.js';
 import { testSet } from './tests/support/test-sets.js';
 
 /**
- * Files that use what exists once on a machine, here the user's ~/.rhosts. They run after the
- * others, one at a time.
+ * Files that use what exists once on a machine, here the user's ~/.rhosts and both processors. They
+ * run after the others, one at a time.
  */
-const alone = ['tests/interop/rsh.test.ts'];
+const alone = ['tests/interop/rsh.test.ts', 'tests/boot/kvm-long.test.ts'];
 const { include, exclude } = testSet(fileURLToPath(new URL('.', import.meta.url)));
 
 export default defineConfig({
@@ -37,7 +37,9 @@ export default defineConfig({
         extends: true,
         test: {
           name: 'alone',
-          include: alone.filter((file) => include.some((pattern) => pattern.includes('*') || pattern === file)),
+          include: alone.filter(
+            (file) => include.some((pattern) => pattern.includes('*') || pattern === file) && !exclude.includes(file),
+          ),
           fileParallelism: false,
           sequence: { groupOrder: 1 },
         },

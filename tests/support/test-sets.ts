@@ -44,9 +44,6 @@ const long = [
   'unit/devices-on-v86',
 ].map((name) => `tests/${name}.test.ts`);
 
-/** Takes ten minutes and more of both processors: `npm run test:all` only. */
-const longest = 'tests/boot/kvm-long.test.ts';
-
 /** The environment variable that chooses: unset, "1" (all), or "rest". */
 const choice = process.env['FARBUS_TEST_ALL'];
 
@@ -58,5 +55,5 @@ export function testSet(root: string): { include: string[]; exclude: string[] } 
     .filter((name) => name.endsWith('.test.ts') && !name.startsWith('fuzz'))
     .map((name) => `tests/${name}`);
   const hasLongForm = (file: string): boolean => readFileSync(join(root, file), 'utf8').includes('FARBUS_TEST_ALL');
-  return { include: files.filter((file) => long.includes(file) || hasLongForm(file)), exclude: [longest] };
+  return { include: files.filter((file) => long.includes(file) || hasLongForm(file)), exclude: [] };
 }
