@@ -1,24 +1,33 @@
 /** The table of the last commands: filter, choice of one for the picture, export. */
 import type { JSX } from 'preact';
-import { useMemo } from 'preact/hooks';
+import { useEffect, useMemo, useState } from 'preact/hooks';
 import { formatBytes, formatMs } from '../../../base/format.js';
 import { download } from '../base/download.js';
-import { passes, toCsv, toJson, type Command, type Filter } from './command.js';
+import { useStoreAtMost } from '../base/store.js';
+import { commandLog } from '../state/commands.js';
+import { noFilter, passes, toCsv, toJson, type Command, type Filter } from './command.js';
 
 interface TableProps {
-  readonly commands: readonly Command[];
-  readonly filter: Filter;
-  readonly onFilter: (filter: Filter) => void;
   readonly held: string | undefined;
-  readonly onHold: (key: string | undefined) => void;
+  readonly onHold: (command: Command | undefined) => void;
 }
 
-/** Rows that are drawn; the export has all that pass the filter. */
-const mostRows = 100;
+/** The table is drawn at most once in this time, in ms: drawing takes time from the guest. */
+const drawMs = 1000;
+/** Rows that are drawn while commands come; the export has all that pass the filter. */
+const busyRows = 25;
+/** Rows that are drawn when no command has come for {@link quietMs} ms. */
+const quietRows = 100;
+const quietMs = 2 * drawMs;
 
 const limits = [0, 0.1, 1, 10, 100, 1000];
 
-function FilterBar({ filter, onFilter }: Pick<TableProps, 'filter' | 'onFilter'>): JSX.Element {
+interface FilterProps {
+  readonly filter: Filter;
+  readonly onFilter: (filter: Filter) => void;
+}
+
+function FilterBar({ filter, onFilter }: FilterProps): JSX.Element {
   return (
     <div class="filter" role="group" aria-label="Which commands to show">
       <label class="field">
@@ -66,7 +75,20 @@ function FilterBar({ filter, onFilter }: Pick<TableProps, 'filter' | 'onFilter'>
   );
 }
 
-export function CommandsTable({ commands, filter, onFilter, held, onHold }: TableProps): JSX.Element {
+/** True if the value has not changed for `ms`. */
+function useQuiet(value: unknown, ms: number): boolean {
+  const [quiet, setQuiet] = useState<unknown>(undefined);
+  useEffect(() => {
+    const timer = setTimeout(() => setQuiet(value), ms);
+    return () => clearTimeout(timer);
+  }, [value, ms]);
+  return quiet === value;
+}
+
+export function CommandsTable({ held, onHold }: TableProps): JSX.Element {
+  const [filter, setFilter] = useState(noFilter);
+  const commands = useStoreAtMost(commandLog, drawMs);
+  const mostRows = useQuiet(commands, quietMs) ? quietRows : busyRows;
   const shown = commands.filter((one) => passes(one, filter));
   // Only commands of computers in this tab have it.
   const whole = shown.some(({ ms }) => ms !== undefined);
@@ -90,7 +112,7 @@ export function CommandsTable({ commands, filter, onFilter, held, onHold }: Tabl
           </button>
         </div>
       </div>
-      <FilterBar filter={filter} onFilter={onFilter} />
+      <FilterBar filter={filter} onFilter={setFilter} />
       {shown.length === 0 ? (
         <p class="muted">
           {commands.length === 0 ? 'There has been no command yet.' : 'No command passes the filter.'}
@@ -148,14 +170,16 @@ interface RowProps {
   readonly one: Command;
   readonly whole: boolean;
   readonly held: boolean;
-  readonly onHold: (key: string | undefined) => void;
+  readonly onHold: (command: Command | undefined) => void;
 }
 
-/** A row. It is made once for each command, because making a hundred takes time from the guest. */
+/** A row. It is made once for each command, because making it takes time from the guest. */
 function Row(props: RowProps): JSX.Element {
   const { one, whole, held } = props;
   return useMemo(() => rowOf(props), [one, whole, held]);
 }
+
+const numbers = new Intl.NumberFormat('en');
 
 function rowOf({ one, whole, held, onHold }: RowProps): JSX.Element {
   return (
@@ -177,7 +201,7 @@ function rowOf({ one, whole, held, onHold }: RowProps): JSX.Element {
       </td>
       <td class="extra">{one.disk}</td>
       <td class="extra">{one.client}</td>
-      <td class="number extra">{one.offset === undefined ? '' : one.offset.toLocaleString('en')}</td>
+      <td class="number extra">{one.offset === undefined ? '' : numbers.format(one.offset)}</td>
       <td class="number extra">{one.length === 0 ? '' : formatBytes(one.length)}</td>
       <td class="number">{one.parts.disk === undefined ? '' : formatMs(one.parts.disk)}</td>
       {whole && <td class="number extra">{one.ms === undefined ? '' : formatMs(one.ms)}</td>}
@@ -186,7 +210,7 @@ function rowOf({ one, whole, held, onHold }: RowProps): JSX.Element {
           class="quiet"
           aria-pressed={held}
           aria-label={`Show the ${one.kind} of ${timeOf(one.began)} in the picture`}
-          onClick={() => onHold(held ? undefined : one.key)}
+          onClick={() => onHold(held ? undefined : one)}
         >
           {held ? 'Held' : 'Show'}
         </button>

@@ -2,35 +2,23 @@
 import type { JSX } from 'preact';
 import { useEffect, useRef, useState } from 'preact/hooks';
 import { formatMs } from '../../../base/format.js';
-import { useStoreAtMost } from '../base/store.js';
 import { useMedia } from '../base/media.js';
-import { commandLog } from '../state/commands.js';
 import { watchTabFlow } from '../state/tab-computers.js';
-import { knownMs, noFilter, partNames, type Command } from './command.js';
+import { knownMs, partNames, type Command } from './command.js';
 import { CommandsTable } from './commands-table.js';
 import { Picture } from './picture.js';
 import { usePlayer } from './player.js';
 import { Times } from './times.js';
 import { legs, tall, wide, type LegName } from './way.js';
 
-/** The list is drawn at most once in this time, in ms. Drawing takes time from the guest. */
-const drawMs = 500;
-
 export function Flow(): JSX.Element {
-  const [filter, setFilter] = useState(noFilter);
-  const [heldKey, hold] = useState<string | undefined>(undefined);
-  const commands = useStoreAtMost(commandLog, drawMs);
+  const [held, hold] = useState<Command | undefined>(undefined);
   useEffect(watchTabFlow, []);
-  const picture = useRef<HTMLElement>(null);
-  const show = (key: string | undefined): void => {
-    hold(key);
-    if (key !== undefined) picture.current?.scrollIntoView({ block: 'nearest' });
+  const way = useRef<HTMLElement>(null);
+  const show = (command: Command | undefined): void => {
+    hold(command);
+    if (command !== undefined) way.current?.scrollIntoView({ block: 'nearest' });
   };
-  const narrow = useMedia('(max-width: 760px)');
-  const held = commands.find(({ key }) => key === heldKey);
-  const { command: played, lit } = usePlayer(held ?? commands[0]);
-  // The server’s times of a command may have come since.
-  const command = commands.find(({ key }) => key === played?.key) ?? played;
   return (
     <div class="section">
       <header>
@@ -40,25 +28,41 @@ export function Flow(): JSX.Element {
           system is changed: Farbus works beneath them.
         </p>
       </header>
-      <section class="panel" aria-labelledby="way" ref={picture}>
-        <div class="panel-head">
-          <h2 id="way">The way of a command</h2>
-          {command && <Shown command={command} held={held !== undefined} onFollow={() => hold(undefined)} />}
-        </div>
-        <Picture layout={narrow ? tall : wide} command={command} lit={lit} />
-        {command && partNames.filter((name) => command.parts[name] !== undefined).length > 1 && (
-          <Times command={command} />
-        )}
-        {command && command.parts.computer === undefined && (
-          <p class="muted small">
-            This command came from a client whose inside is not visible from here, so only the time of the disk is
-            known.
-          </p>
-        )}
-        <Story kind={kindOf(command)} lit={lit} />
+      <section class="panel" aria-labelledby="way" ref={way}>
+        <Way held={held} onFollow={() => hold(undefined)} />
       </section>
-      <CommandsTable commands={commands} filter={filter} onFilter={setFilter} held={held?.key} onHold={show} />
+      <CommandsTable held={held?.key} onHold={show} />
     </div>
+  );
+}
+
+interface WayProps {
+  /** The command that the user holds. */
+  readonly held: Command | undefined;
+  readonly onFollow: () => void;
+}
+
+/** The picture of the way, and its times. It changes often, so it is drawn without the table. */
+function Way({ held, onFollow }: WayProps): JSX.Element {
+  const narrow = useMedia('(max-width: 760px)');
+  const { command, lit } = usePlayer(held);
+  return (
+    <>
+      <div class="panel-head">
+        <h2 id="way">The way of a command</h2>
+        {command && <Shown command={command} held={held !== undefined} onFollow={onFollow} />}
+      </div>
+      <Picture layout={narrow ? tall : wide} command={command} lit={lit} />
+      {command && partNames.filter((name) => command.parts[name] !== undefined).length > 1 && (
+        <Times command={command} />
+      )}
+      {command && command.parts.computer === undefined && (
+        <p class="muted small">
+          This command came from a client whose inside is not visible from here, so only the time of the disk is known.
+        </p>
+      )}
+      <Story kind={kindOf(command)} lit={lit} />
+    </>
   );
 }
 

@@ -1,5 +1,5 @@
 /** The picture of the system ([SYS] fig. 1), in which the way of a command lights up. */
-import { Fragment, type JSX } from 'preact';
+import type { JSX } from 'preact';
 import { formatMs } from '../../../base/format.js';
 import type { Command } from './command.js';
 import { legs, type Box, type Layout, type LegName } from './way.js';
@@ -101,10 +101,7 @@ export function Picture({ layout, command, lit }: PictureProps): JSX.Element {
         return (
           <g class={`leg${now}`} key={name}>
             {lines.map((line) => (
-              <Fragment key={line}>
-                <path class="line" d={line} marker-end={now === '' ? 'url(#tip)' : 'url(#tiplit)'} />
-                {now === ' lit' && <path class="pulse" d={line} pathLength={100} />}
-              </Fragment>
+              <path class="line" d={line} marker-end={now === '' ? 'url(#tip)' : 'url(#tiplit)'} key={line} />
             ))}
           </g>
         );

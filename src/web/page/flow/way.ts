@@ -389,7 +389,7 @@ export const tall: Layout = {
     done: ['M230 288 V260', 'M230 196 V148'],
   },
   times: {
-    computer: { x: 308, y: 172, anchor: 'start' },
+    computer: { x: 293, y: 172, anchor: 'end' },
     network: { x: 220, y: 426, anchor: 'end' },
     disk: { x: 91, y: 582, anchor: 'middle' },
     completion: { x: 220, y: 172, anchor: 'end' },
