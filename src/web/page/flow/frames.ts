@@ -1,6 +1,6 @@
 /**
- * What the picture shows one after the other: a command, leg by leg, then its whole way, then a new
- * one. Commands are far more frequent than eyes can follow, so those between are not played.
+ * The frames of the picture, one after the other: a command, leg by leg, then its whole way, then a
+ * new one. Commands are far more frequent than eyes can follow, so those between are not played.
  */
 import { partNames, type Command } from './command.js';
 import { legs, type LegName } from './way.js';
@@ -8,7 +8,7 @@ import { legs, type LegName } from './way.js';
 /** Number of frames for which the whole way of a command stays lit. */
 const restLegs = 2;
 
-/** What the picture shows. */
+/** A state of the picture. */
 export interface Frame {
   readonly command: Command | undefined;
   /** Index of the leg that is lit. From the number of legs on: the whole way, at rest. */
