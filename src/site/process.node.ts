@@ -205,7 +205,7 @@ export function serveParent(start: StartComputer): void {
         const withdrawn = new AbortController();
         withdrawals.set(id, withdrawn);
         const waitsFor = (what: () => string): void => send({ kind: 'waiting', id, what: what() });
-        void answer(computer!, asked, { signal: withdrawn.signal, waitsFor })
+        void answer(computer, asked, { signal: withdrawn.signal, waitsFor })
           .then(
             (result) => send({ kind: 'answered', id, error: undefined, result }),
             (error: unknown) => send({ kind: 'answered', id, error: messageOf(error), result: undefined }),
@@ -224,7 +224,9 @@ export function serveParent(start: StartComputer): void {
   send({ kind: 'ready' });
 }
 
-function answer(computer: RunningComputer, asked: Asked, work: Work): Promise<unknown> {
+async function answer(computer: RunningComputer | undefined, asked: Asked, work: Work): Promise<unknown> {
+  // A request of the page or of a command can arrive before the order to start.
+  if (!computer) throw new FarbusError('the computer is starting');
   if (asked.kind === 'control') return computer.control(asked.request, work);
   return computer.moveLease(asked.device, asked.to, work);
 }
