@@ -143,11 +143,12 @@ export class FileHandleDevice extends BlockBase {
     let writer: HandleWriter | undefined;
     try {
       writer = await this.#handle.createWritable({ keepExistingData: true });
-      const { size, lastModified } = await this.#handle.getFile();
-      if (size !== this.#file.size || lastModified !== this.#file.lastModified) throw this.#changed();
       for (const [number, data] of this.#written) {
         await writer.write({ type: 'write', position: number * pieceSize, data });
       }
+      // As late as possible: the copy takes the place of what others have written meanwhile.
+      const { size, lastModified } = await this.#handle.getFile();
+      if (size !== this.#file.size || lastModified !== this.#file.lastModified) throw this.#changed();
       await writer.close();
       this.#file = await this.#handle.getFile();
       this.#written = new Map();

@@ -27,6 +27,8 @@ class FakeHandle implements WritableHandle {
   readonly path = tempImage(Uint8Array.from({ length: size }, (_, at) => at & 0xff));
   copies = 0;
   fail: Error | undefined;
+  /** Called when a copy has been written. */
+  wrote: () => void = () => undefined;
   #second = 1_700_000_000;
 
   constructor() {
@@ -53,6 +55,7 @@ class FakeHandle implements WritableHandle {
         const bytes = readFileSync(copy);
         bytes.set(data, position);
         writeFileSync(copy, bytes);
+        this.wrote();
       },
       close: async () => {
         renameSync(copy, this.path);
@@ -126,6 +129,19 @@ describe('a picked file that is written', () => {
     await expectKind('io', readBytes(device, 4096, 512));
     await expectKind('io', device.close());
     expect(handle.content).toEqual(Buffer.from(other));
+  });
+
+  test('fails if another page changes the file during a flush, and leaves that change alone', async () => {
+    const { handle, device } = await setUp();
+    await writeBytes(device, 0, new Uint8Array(512).fill(9));
+    const other = new Uint8Array(size).fill(5);
+    handle.wrote = () => {
+      writeFileSync(handle.path, other);
+      handle.touch();
+    };
+    await expectKind('io', device.flush());
+    expect(handle.content).toEqual(Buffer.from(other));
+    await expectKind('io', device.close());
   });
 });
 

@@ -9,6 +9,7 @@
  */
 import { FarbusError, messageOf } from '../../base/errors.js';
 import {
+  entriesOf,
   folderOf,
   lockExistingFolder,
   lockFolder,
@@ -60,6 +61,8 @@ export async function createOpfsDisk(name: string, size: number): Promise<void> 
     if (await labelIn(folder as IterableFolder, name)) {
       throw new FarbusError(`there is a disk ${name} in this browser already: choose another name`);
     }
+    // Without a label, these are left of a disk whose removal was cut short.
+    for (const entry of await entriesOf(folder)) await folder.removeEntry(entry);
     const id = crypto.randomUUID().replaceAll('-', '');
     await folder.getFileHandle(`disk-${size}-${id}`, { create: true });
   } catch (error) {

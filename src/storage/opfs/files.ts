@@ -80,6 +80,11 @@ export async function removeStore(kind: StoreKind, name: string): Promise<void> 
   const locked = await lockExistingFolder(kind, name);
   if (!locked) return;
   try {
+    // First what makes it a store of its kind, the label of a disk or the header: if the removal is
+    // cut short, the rest must not be taken for a whole one.
+    for (const entry of await entriesOf(locked.folder)) {
+      if (entry === '0' || !/^\d+$/.test(entry)) await locked.folder.removeEntry(entry);
+    }
     await (await rootFolder()).removeEntry(folderName(kind, name), { recursive: true });
   } finally {
     locked.unlock();
@@ -98,6 +103,13 @@ export interface StorageSpace {
 export async function storageSpace(): Promise<StorageSpace> {
   const { usage = 0, quota = 0 } = await storageManager().estimate();
   return { used: usage, free: Math.max(0, quota - usage) };
+}
+
+/** Names of the files of a store. */
+export async function entriesOf(folder: FileSystemDirectoryHandle): Promise<string[]> {
+  const names: string[] = [];
+  for await (const name of (folder as IterableFolder).keys()) names.push(name);
+  return names;
 }
 
 function folderName(kind: StoreKind, name: string): string {

@@ -2,7 +2,6 @@
  * Lends a disk of this browser (OPFS) to other computers, as a page uses it. The disk and the
  * connection are in a worker (disk-worker.ts).
  */
-import { messageOf } from '../../base/errors.js';
 import { Messages, type MessageEnd } from '../../browser/messages.js';
 import type { DiskToLend } from './disk-worker.js';
 import { holdPage } from './hold-page.js';
@@ -13,7 +12,10 @@ export type DiskLendingOptions = Pick<LendingOptions, 'server' | 'name' | 'token
 
 /** A disk that is lent by a worker. */
 export interface DiskLending {
-  /** Stops lending: the export ends at once. Flushes and closes the disk. Idempotent. */
+  /**
+   * Stops lending: the export ends at once. Flushes and closes the disk, and rejects if that fails.
+   * Idempotent.
+   */
   stop(): Promise<void>;
 }
 
@@ -65,8 +67,8 @@ export async function lendOpfsDisk(disk: string, options: DiskLendingOptions): P
     try {
       await messages.call('stop');
     } catch (error) {
-      // The state has been told if the worker has ended by itself.
-      if (!over.signal.aborted) onState?.('stopped', messageOf(error));
+      // The state has been told. A worker that has ended by itself has closed the disk.
+      if (!over.signal.aborted) throw error;
     } finally {
       end();
     }

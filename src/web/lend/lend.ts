@@ -171,7 +171,10 @@ export class Lending {
     return { requests, errors, bytesRead, bytesWritten, ...(this.#failure && { failure: this.#failure }) };
   }
 
-  /** Stops lending: the export ends at once. Flushes and closes the disk. Idempotent. */
+  /**
+   * Stops lending: the export ends at once. Flushes and closes the disk, and rejects if that fails.
+   * Idempotent.
+   */
   stop(): Promise<void> {
     return (this.#stopped ??= this.#end('stopped', 'it is no longer lent'));
   }
@@ -183,7 +186,12 @@ export class Lending {
     this.#socket?.close(lendingStopped);
     await this.#calls;
     clearInterval(this.#report);
-    await this.#server.drain();
+    try {
+      await this.#server.drain();
+    } catch (error) {
+      this.#enter(state, `${detail}, and its last writes may be lost: ${messageOf(error)}`);
+      throw error;
+    }
     this.#enter(state, detail);
   }
 
@@ -210,6 +218,8 @@ export class Lending {
 
   #giveUp(why: string): void {
     this.#stopped ??= this.#end('refused', why);
+    // The state tells the reason.
+    this.#stopped.catch(() => undefined);
   }
 
   /** One call, until it is closed. */

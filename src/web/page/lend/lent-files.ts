@@ -26,7 +26,8 @@ interface Stoppable {
   stop(): Promise<void>;
 }
 
-const lendings = new Map<number, Stoppable>();
+/** By the entry's id; a disk in this browser takes a while to start. */
+const lendings = new Map<number, Promise<Stoppable>>();
 let lastId = 0;
 
 function change(id: number, changed: Partial<LentFile>): void {
@@ -62,23 +63,34 @@ async function add(
   const id = ++lastId;
   const use = { requests: 0, errors: 0, bytesRead: 0, bytesWritten: 0 };
   lentFiles.update((all) => [{ id, ...facts, state: 'calling', detail: '', use }, ...all]);
+  const options: LendingOptions = {
+    server: addressOf(''),
+    name: facts.name,
+    token: currentToken(),
+    onState: (state, detail) => change(id, { state, detail }),
+    onUse: (now) => change(id, { use: now }),
+  };
+  const lending = Promise.resolve(options).then(start);
+  lendings.set(id, lending);
   try {
-    const lending = await start({
-      server: addressOf(''),
-      name: facts.name,
-      token: currentToken(),
-      onState: (state, detail) => change(id, { state, detail }),
-      onUse: (now) => change(id, { use: now }),
-    });
-    lendings.set(id, lending);
+    await lending;
   } catch (error) {
-    lentFiles.update((all) => all.filter((one) => one.id !== id));
+    remove(id);
     throw error;
   }
 }
 
-export async function stopLending(id: number): Promise<void> {
-  await lendings.get(id)?.stop();
+function remove(id: number): void {
   lendings.delete(id);
   lentFiles.update((all) => all.filter((one) => one.id !== id));
+}
+
+/** Stops lending, and removes the entry. If that fails, the entry tells the reason. */
+export async function stopLending(id: number): Promise<void> {
+  try {
+    await (await lendings.get(id))?.stop();
+  } catch {
+    return void lendings.delete(id);
+  }
+  remove(id);
 }
