@@ -233,6 +233,40 @@ describe.skipIf(!hasKoffi || process.arch !== 'x64')('a KVM guest', () => {
     await device.read(0, scattered(memory, 512 * KiB));
   });
 
+  test('receives by the whole buffer again when the rest of a long reply is not asked for', async () => {
+    const memory = new KvmMemory(lowMemoryEnd + (16 << 20));
+    const sockets: Socket[] = [];
+    const server = createServer((socket) => {
+      sockets.push(socket);
+      socket.write(content.subarray(0, 100));
+    });
+    closing.push(() => new Promise<void>((resolve) => server.close(() => resolve())));
+    const path = tempPath('s');
+    await new Promise<void>((resolve) => server.listen(path, resolve));
+    const stream = eager(await dialSocket({ path }, new Deadline(30_000).signal));
+    const sizes: number[] = [];
+    let total = 0;
+    await new Promise<void>((resolve) => {
+      stream.attach({
+        data: (chunk) => {
+          sizes.push(chunk.length);
+          total += chunk.length;
+          if (sizes.length === 1) {
+            expect(stream.receiveInto!(scattered(memory, 30_000), 0, 30_000)).toBe(0);
+            sockets[0]!.end(content.subarray(0, 60_000));
+          }
+        },
+        drain: () => undefined,
+        closed: () => resolve(),
+      });
+    });
+    expect(total).toBe(60_100);
+    // The first piece of the rest, which would be copied, is small; later ones are not.
+    expect(sizes[1]).toBeLessThanOrEqual(page);
+    expect(Math.max(...sizes.slice(2))).toBeGreaterThan(page);
+    stream.destroy();
+  });
+
   test('receives what has arrived behind a chunk by one call, and no more than it asks for', async () => {
     const sent = content.subarray(0, 80 * KiB);
     const tcp = createServer((socket) => void socket.end(sent));

@@ -46,6 +46,8 @@ export class EagerStream implements ByteStream, Releasable {
   readonly #own: StreamEvents = {
     data: (chunk, room) => {
       this.#spin.arrived();
+      // Only a call of `receiveInto` for this chunk asks for the small buffer again.
+      this.#plain.expectsRest = false;
       this.#events!.data(chunk, room);
     },
     drain: () => this.#events!.drain(),
