@@ -32,7 +32,6 @@ describe('a computer that boots from its drives', () => {
     [['--bios', '--uefi'], '--bios and --uefi exclude each other'],
     [['--uefi-vars', 'file'], '--uefi-vars is for --uefi'],
     [['--uefi', '--kernel', 'vmlinuz'], '--uefi boots what is on the drives: leave --kernel out'],
-    [['--uefi', '--snapshot', 'file'], '--snapshot cannot hold the variables of UEFI: leave it out'],
     [['--uefi', '--engine', 'v86'], '--uefi needs the KVM engine: take --engine kvm'],
     [['--bios', '--screen', '--engine', 'kvm'], '--screen needs a terminal; farbus screenshot needs none'],
   ])('%j is refused in one line', async (args, message) => {

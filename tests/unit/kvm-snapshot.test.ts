@@ -29,7 +29,7 @@ const prelude = `
   const counts = { reads: 0 };
   let onRead = () => undefined;
   const sent = [];
-  async function machine({ memorySize = 64 << 20, processors = 2, slot = 8 } = {}) {
+  async function machine({ memorySize = 64 << 20, processors = 2, slot = 8, firmware } = {}) {
     const trap = new TrapHandler(new Steps());
     trap.guard({
       name: 'x', base: 0xfe000000, size: 0x4000, issuesCommand: () => false,
@@ -41,7 +41,7 @@ const prelude = `
     });
     let end;
     const ended = new Promise((resolve) => (end = resolve));
-    const engine = await createKvm({ memorySize, processors, trap, onEnd: (why, detail) => end([why, detail]) });
+    const engine = await createKvm({ memorySize, processors, trap, firmware, onEnd: (why, detail) => end([why, detail]) });
     const config = new Uint8Array(256);
     config[4] = 2;
     new DataView(config.buffer).setUint32(0x10, 0xfe000000, true);
@@ -109,6 +109,23 @@ const settingUp = [
   ...[...echo, ...echo, ...echo],
   ...[0xb0, 0xfe, 0xe6, 0x64, 0xf4],
 ];
+/** mov byte cs:[at], value, in 16-bit code */
+const writeFlash = (at: number, value: number) => [0x2e, 0xc6, 0x06, at & 0xff, at >> 8, value];
+/** mov al, cs:[at]; out dx, al */
+const sendFlash = (at: number) => [0x2e, 0xa0, at & 0xff, at >> 8, 0xee];
+/**
+ * Firmware of one page below two pages of flash. Programs a byte and asks for the status; sends "a"
+ * and waits for a byte on the serial port; sends the status and the byte, and resets.
+ */
+const programming = [
+  ...[...writeFlash(0xd010, 0x10), ...writeFlash(0xd010, 0x5a), ...writeFlash(0xd010, 0x70)],
+  ...[0xba, 0xf8, 0x03, 0xb0, 0x61, 0xee], // mov dx, 0x3f8; mov al, 'a'; out dx, al
+  ...[0xba, 0xfd, 0x03], // mov dx, 0x3fd
+  ...[0xec, 0xa8, 0x01, 0x74, 0xfb], // in al, dx; test al, 1; jz to in
+  ...[0xba, 0xf8, 0x03, 0xec], // mov dx, 0x3f8; in al, dx
+  ...[...sendFlash(0xd010), ...writeFlash(0xd010, 0xff), ...sendFlash(0xd010)],
+  ...[0xb0, 0xfe, 0xe6, 0x64, 0xf4],
+];
 const fuzzRounds = process.env['FARBUS_TEST_ALL'] ? 1000 : 20;
 
 describe.skipIf(!usable())('a snapshot of a machine on KVM', () => {
@@ -173,6 +190,41 @@ describe.skipIf(!usable())('a snapshot of a machine on KVM', () => {
     const command = 0x0006; // memory accesses and bus master
     expect(found).toMatchObject({ why: 'reset', bytes: [1, 2, 0, 3], command, vector: 0x4021, sent: 'xyz' });
     expect(found.size).toBeLessThan(1 << 20);
+  });
+
+  it("holds the flash with UEFI's variables", () => {
+    const found = run(`
+      const bios = new Uint8Array(4096);
+      bios.set(${JSON.stringify(programming)});
+      bios.set([0xe9, 0x0d, 0xf0], 0xff0); // the reset vector: jmp to the start
+      const kept = [];
+      const uefi = (size) => {
+        const content = new Uint8Array(size).fill(0xff);
+        return { firmware: { bios, variables: { content, changed: (bytes) => kept.push(bytes[0x10]) } } };
+      };
+      const first = await machine(uefi(8192));
+      first.engine.enterFirmware([]);
+      first.engine.start();
+      while (sent.length === 0) await sleep(1);
+      await first.engine.pause();
+      const state = await first.engine.snapshots.save();
+      await first.engine.stop();
+      const errors = [];
+      for (const other of [uefi(4096), { firmware: { bios } }]) {
+        const next = await machine(other);
+        errors.push(await next.engine.snapshots.restore(state).then(() => 'taken', (error) => error.message));
+        await next.engine.stop();
+      }
+      kept.length = 0;
+      const second = await machine(uefi(8192));
+      await second.engine.snapshots.restore(state);
+      second.engine.start();
+      await second.engine.sendSerial(Buffer.from('b'));
+      const [why] = await second.ended;
+      console.log(JSON.stringify({ why, sent, kept, errors }));
+      await second.engine.stop();`);
+    const other = 'it is of a computer with other devices';
+    expect(found).toEqual({ why: 'reset', sent: [0x61, 0x80, 0x5a], kept: [0x5a], errors: [other, other] });
   });
 
   it('is refused, before anything is changed, if it is damaged or of another processor or machine', () => {

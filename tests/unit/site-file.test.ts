@@ -269,10 +269,6 @@ describe('a site file', () => {
       'site.yaml:3: computers.a: system.uefi: the v86 engine has no UEFI: take engine: kvm for this computer',
     ],
     [
-      'computers:\n  a: {role: client, snapshot: s, system: {uefi: true}}\n',
-      'site.yaml:2: computers.a: snapshot: it cannot hold the variables of UEFI: leave it out',
-    ],
-    [
       'computers:\n  a: {role: client, system: {uefi: true, uefi-vars: v}}\n  b: {role: client, system: {uefi: true, uefi-vars: ./v}}\n',
       'site.yaml:3: computers.b: the file v is taken already: by a',
     ],

@@ -47,8 +47,6 @@ export function checkSite(site: SitePlan, { items, sources, root }: Places): voi
       throw item.error('cpus: the v86 engine has one processor');
     if (computer.system.uefi && computer.engine === 'v86')
       throw item.error('system.uefi: the v86 engine has no UEFI: take engine: kvm for this computer');
-    if (computer.system.uefi && computer.snapshot !== undefined)
-      throw item.error('snapshot: it cannot hold the variables of UEFI: leave it out');
     if (drives.length > maxDrives) throw item.error(`a computer can have ${maxDrives} drives, not ${drives.length}`);
     if (plan) {
       once(`the address ${macKey(computer.mac).toString(16).padStart(12, '0')} on ${plan.name}`, name, item);

@@ -32,8 +32,6 @@ export function checkFirmware(values: FirmwareValues): void {
   if (values.bios && values.uefi) throw usageError('--bios and --uefi exclude each other');
   const option = firmwareOption(values);
   if (option === undefined) return;
-  if (values.uefi && values.snapshot !== undefined)
-    throw usageError('--snapshot cannot hold the variables of UEFI: leave it out');
   if (values.drive.length === 0) throw usageError(`${option} boots what is on the drives: give one with --drive`);
   for (const name of ['debian', 'with', 'kernel', 'initrd', 'append', 'exec'] as const) {
     if (values[name] !== undefined && values[name]?.length !== 0)

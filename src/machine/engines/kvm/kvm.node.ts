@@ -5,7 +5,7 @@
  * The processor and the kernel do the instructions, paging, the interrupt controllers and the
  * timer. The board (board/) and the logical devices behind the trap are ours.
  *
- * Left out: a screen, a keyboard; snapshots of a computer with UEFI.
+ * Left out: a screen, a keyboard.
  */
 import { FarbusError } from '../../../base/errors.js';
 import type {
@@ -79,7 +79,7 @@ class KvmEngine implements Engine {
   readonly trap: TrapHandler;
   readonly acpiRoot = tablesAt;
   readonly enterFirmware: Engine['enterFirmware'];
-  readonly snapshots: EngineSnapshots | undefined;
+  readonly snapshots: EngineSnapshots;
   readonly #options: KvmOptions;
   readonly #kvm: number;
   readonly #vm: number;
@@ -105,11 +105,11 @@ class KvmEngine implements Engine {
     this.#options = options;
     const { firmware } = options;
     if (firmware) this.enterFirmware = (order) => this.#enterFirmware(firmware, order);
-    if (!firmware?.variables) {
-      const kind = `kvm ${stateVersion}, ${options.processors ?? 1} processors`;
-      const save = async () => this.#save();
-      this.snapshots = { kind, save, restore: async (state) => this.#restore(state) };
-    }
+    this.snapshots = {
+      kind: `kvm ${stateVersion}, ${options.processors ?? 1} processors`,
+      save: async () => this.#save(),
+      restore: async (state) => this.#restore(state),
+    };
     this.trap = options.trap;
     const system = machineCalls();
     this.memory = new KvmMemory(options.memorySize);

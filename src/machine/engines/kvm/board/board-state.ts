@@ -2,6 +2,7 @@
  * The board's state as a snapshot holds it, as plain data. Facts that follow from the computer's
  * configuration are not in it: they are those of the computer that continues.
  */
+import type { FlashState } from './flash.js';
 import type { FwCfgState } from './fw-cfg.js';
 import type { KeyboardState } from './i8042.js';
 import { Word } from './shared-state.js';
@@ -41,5 +42,7 @@ export interface BoardState {
   readonly keyboard: KeyboardState;
   /** Undefined if the computer has no firmware. */
   readonly fwCfg: FwCfgState | undefined;
+  /** UEFI's variables. Undefined if the computer has none. */
+  readonly flash: FlashState | undefined;
   readonly functions: readonly FunctionState[];
 }

@@ -138,13 +138,15 @@ export class Board {
       ...(msix?.save() ?? { table: new Uint8Array(0), pending: new Uint8Array(0) }),
     }));
     const { input } = this.#ports.uart;
-    return { registers, input, keyboard: this.#keyboard.save(), fwCfg: this.fwCfg?.save(), functions };
+    const [keyboard, fwCfg, flash] = [this.#keyboard.save(), this.fwCfg?.save(), this.flash?.save()];
+    return { registers, input, keyboard, fwCfg, flash, functions };
   }
 
-  /** True if `state` is that of a board with the same PCI functions. */
-  matches({ functions }: BoardState): boolean {
+  /** True if `state` is that of a board with the same flash and PCI functions. */
+  matches({ functions, flash }: BoardState): boolean {
     const own = this.pci.functions;
     return (
+      flash?.content.length === this.flash?.size &&
       functions.length === own.length &&
       functions.every(({ slot, config, table, pending }, i) => {
         const [ownSlot, { config: ownConfig, msix }] = own[i]!;
@@ -168,6 +170,7 @@ export class Board {
     for (const byte of state.input.subarray(0, uart.room)) uart.receive(byte);
     this.#keyboard.restore(state.keyboard);
     if (state.fwCfg) this.fwCfg?.restore(state.fwCfg);
+    if (state.flash) this.flash?.restore(state.flash);
     state.functions.forEach(({ config, table, pending }, i) => {
       const [, own] = this.pci.functions[i]!;
       own.msix?.restore(table, pending);

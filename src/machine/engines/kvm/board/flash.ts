@@ -24,6 +24,17 @@ const Command = {
 const ready = 0x80;
 const sequenceError = 0x30;
 
+const sequences = ['program', 'erase'] as const;
+
+/** The flash as a snapshot holds it. */
+export interface FlashState {
+  readonly content: Uint8Array;
+  readonly status: number;
+  readonly readsStatus: boolean;
+  /** The command that waits for its second write, as an index; null if none does. */
+  readonly begun: number | null;
+}
+
 export interface FlashHost {
   /** Shows the array to the guest as memory, or hides it so that reads are exits. */
   show(shown: boolean): void;
@@ -38,7 +49,7 @@ export class Flash {
   #status = 0;
   #readsStatus = false;
   /** The command that waits for its second write. */
-  #begun: 'program' | 'erase' | undefined;
+  #begun: (typeof sequences)[number] | undefined;
 
   /**
    * @param start guest-physical address
@@ -53,6 +64,29 @@ export class Flash {
   /** True if an access is wholly in the flash. */
   covers(address: number, size: number): boolean {
     return address >= this.#start && address + size <= this.#start + this.#bytes.length;
+  }
+
+  get size(): number {
+    return this.#bytes.length;
+  }
+
+  /** The state for a snapshot. */
+  save(): FlashState {
+    return {
+      content: Uint8Array.from(this.#bytes),
+      status: this.#status,
+      readsStatus: this.#readsStatus,
+      begun: this.#begun === undefined ? null : sequences.indexOf(this.#begun),
+    };
+  }
+
+  /** Restores the state of a flash of the same size. */
+  restore({ content, status, readsStatus, begun }: FlashState): void {
+    this.#bytes.set(content);
+    this.#status = status;
+    this.#begun = begun === null ? undefined : sequences[begun];
+    this.#showStatus(readsStatus);
+    this.#host.changed();
   }
 
   read(address: number, size: number): number {

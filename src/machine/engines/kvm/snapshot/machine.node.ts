@@ -5,8 +5,6 @@
  * The guest's clocks go on by the time that has passed since the save, as after a live migration:
  * the time-stamp counters, and the clock of KVM. The kernel is told that the guest stood still, so
  * that its watchdogs do not complain.
- *
- * Left out: UEFI's flash.
  */
 import { FarbusError, errnoOf } from '../../../../base/errors.js';
 import type { BootPlace } from '../../../engine.js';

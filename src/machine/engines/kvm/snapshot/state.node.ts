@@ -127,6 +127,7 @@ function readBoard(json: Fields): BoardState {
       awaiting: byteOrNull(keyboard['awaiting']),
     },
     fwCfg: json['fwCfg'] === undefined ? undefined : readFwCfg(fields(json['fwCfg'])),
+    flash: json['flash'] === undefined ? undefined : readFlash(fields(json['flash'])),
     functions: list(json['functions']).map(readFunction),
   };
 }
@@ -136,6 +137,16 @@ function readFwCfg({ selector, offset, addressHigh }: Fields): BoardState['fwCfg
     selector: selector === -1 ? -1 : number(selector, 0xffff),
     offset: number(offset, 2 ** 32),
     addressHigh: number(addressHigh, 2 ** 32 - 1),
+  };
+}
+
+function readFlash({ content, status, readsStatus, begun }: Fields): BoardState['flash'] {
+  if (typeof readsStatus !== 'boolean') throw damaged();
+  return {
+    content: bytesIn(content),
+    status: number(status, 0xff),
+    readsStatus,
+    begun: begun === null ? null : number(begun, 1),
   };
 }
 
