@@ -212,6 +212,14 @@ describe('a web server', () => {
   };
   const bearer = (token: string): Record<string, string> => ({ authorization: `Bearer ${token}` });
 
+  test('tells browsers that each answer depends on the origin of the page that asks', async () => {
+    // A browser keeps the engine. The one that the console page got has no headers for other pages.
+    for (const path of ['/', '/engine/none.js', '/api/exports']) {
+      const { headers } = await fetch(`http://${server.at}${path}`);
+      expect(headers.get('vary')).toBe('Origin');
+    }
+  });
+
   /** The status that refuses a WebSocket. */
   const refusal = (socket: WebSocket): Promise<number | undefined> =>
     new Promise((resolve, reject) => {

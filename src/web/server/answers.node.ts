@@ -66,6 +66,8 @@ const headers: Readonly<Record<string, string>> = {
   'Cross-Origin-Embedder-Policy': 'require-corp',
   'Cross-Origin-Resource-Policy': 'same-origin',
   'Permissions-Policy': 'camera=(), geolocation=(), microphone=()',
+  // A browser must not use an answer that it has kept for a page of another origin.
+  Vary: 'Origin',
 };
 
 /** Answers a request, unless it was answered or its client is gone. */

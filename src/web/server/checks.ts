@@ -54,7 +54,6 @@ export function headersForPages(origin: string): Readonly<Record<string, string>
     'Access-Control-Allow-Origin': origin,
     'Access-Control-Allow-Headers': 'Authorization',
     'Cross-Origin-Resource-Policy': 'cross-origin',
-    Vary: 'Origin',
   };
 }
 
