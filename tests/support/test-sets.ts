@@ -31,6 +31,7 @@ const long = [
   'browser/computer',
   'browser/page-boot',
   'browser/site',
+  'browser/sleep',
   'interop/attach-boot',
   'interop/failover',
   'interop/ghost-restart',

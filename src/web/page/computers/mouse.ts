@@ -21,7 +21,7 @@ export class MouseSender {
   #buttons = 0;
   #sending = false;
 
-  /** @param send may reject: the movement is then lost, as with a mouse that is unplugged */
+  /** @param send may fail: the movement is then lost */
   constructor(send: (move: MouseMove) => Promise<unknown>) {
     this.#send = send;
   }
@@ -53,7 +53,11 @@ export class MouseSender {
       const { x, y, wheel, buttons } = move;
       const { steps, notches } = most;
       const sent = { x: within(x, steps), y: within(y, steps), wheel: within(wheel, notches), buttons };
-      await this.#send(sent).catch(() => undefined);
+      try {
+        await this.#send(sent);
+      } catch {
+        // As with a mouse that is unplugged.
+      }
     }
     this.#sending = false;
   }
