@@ -30,6 +30,7 @@ export const cacheKinds: readonly CacheKind[] = [
   { name: 'initramfs', about: 'first file systems of guests' },
   { name: 'guest-disk', about: 'disks of farbus guest-disk' },
   { name: 'snapshots', about: 'computers of farbus demo', entries: /^[\w-]+\.snapshot$/ },
+  { name: 'web', about: 'computers of browser tabs' },
   { name: 'images', about: 'disks of farbus demo --keep', entries: /^images-[0-9a-f]+$/ },
 ];
 

@@ -69,6 +69,15 @@ describe('farbus cache', () => {
     expect(json.total).toBe(json.kinds.reduce((sum: number, { bytes }: { bytes: number }) => sum + bytes, 0));
   });
 
+  it('counts and removes the computers of browser tabs', () => {
+    const { folder, run } = cache();
+    mkdirSync(join(folder, 'web'));
+    writeFileSync(join(folder, 'web/1.snapshot'), Buffer.alloc(10_000, 1));
+    expect(run().stdout).toMatch(/^web +\d+.\d KiB /m);
+    run('clean');
+    expect(all(folder)).toEqual(['notes.txt']);
+  });
+
   it('of no cache is empty, and makes none', () => {
     const home = tempFolder();
     expect(farbus(home).stdout).toMatch(/^total +0 B/);

@@ -15,6 +15,7 @@ import { makeFolders } from '../../base/folders.node.js';
 import type { Logger } from '../../base/log.js';
 import type { GuestFile, GuestSystem } from '../../browser/guest-files.js';
 import { sha256, temporaryName } from '../../guest/cache.node.js';
+import { markUsed } from '../../guest/cache-use.node.js';
 import { prepareFirmware } from '../../guest/firmware.node.js';
 import { snapshotKey, v86Module, type Guest } from '../computer/start.js';
 import type { TypedBytes } from '../../web/server/routes.js';
@@ -137,6 +138,7 @@ export class GuestFolder {
 
   async #readSnapshot(): Promise<Uint8Array> {
     const path = tabSnapshotFile(await this.#debian());
+    await markUsed(path);
     const there = await readFile(path).catch((error: unknown) => {
       if (errnoOf(error) !== 'ENOENT') throw error;
     });
