@@ -177,7 +177,7 @@ describe('an amd64 Debian on KVM, at length', () => {
     });
   });
 
-  it.runIf(all)(
+  it(
     'boots the 64-bit disk of farbus guest-disk by the BIOS, from AHCI',
     async () => {
       await prepareFirmware();
