@@ -15,7 +15,7 @@
  * @module farbus
  */
 export { buffersOf, contiguous } from '../base/buffers.js';
-export type { Buffers, Bytes } from '../base/buffers.js';
+export type { Buffers, Bytes, PutPlace } from '../base/buffers.js';
 export { FarbusError, isFailure } from '../base/errors.js';
 export type { FailureKind, FarbusErrorOptions } from '../base/errors.js';
 export { silent } from '../base/log.js';
