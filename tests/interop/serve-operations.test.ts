@@ -551,6 +551,22 @@ exports:
     expect((await service.farbus('status')).stdout).toBe('no farbus serve runs here\n');
   });
 
+  it('farbus ps shows the medium that is in a drive now', async () => {
+    const service = new Service();
+    service.configure("exports:\n  - {name: cd, source: 'memory:1M,removable'}\n");
+    await service.start();
+    const uses = async (): Promise<string[]> => JSON.parse((await service.farbus('ps', '--json')).stdout)[0].uses;
+    expect(await uses()).toEqual(['cd=memory:1M,removable']);
+    for (const [act, found] of [
+      [['eject'], 'cd (no medium)'],
+      [['insert', 'memory:2M'], 'cd=memory:2M'],
+    ] as const) {
+      expect((await service.farbus('media', '--server', 'cd', ...act)).code).toBe(0);
+      expect(await uses()).toEqual([found]);
+    }
+    await service.stop();
+  });
+
   it('a server that does not answer is reported in a line, in time', async () => {
     const service = new Service();
     service.configure("exports:\n  - {name: here, source: 'memory:1M'}\n");

@@ -62,6 +62,8 @@ export class ServeService {
   readonly #aoe = new Map<string, AoeListener>();
   /** Drives whose media are exchanged here, by export name. */
   readonly #drives = new Map<string, ExchangeableDrive>();
+  /** Sources of the media that were inserted later, by export name. */
+  readonly #inserted = new Map<string, string>();
   #settings: ServeSettings | undefined;
   #metrics: HttpServer | undefined;
   #stopped: Promise<void> | undefined;
@@ -152,6 +154,7 @@ export class ServeService {
     for (const { name } of gone) {
       exports.remove(name);
       this.#drives.delete(name);
+      this.#inserted.delete(name);
     }
     for (const [one, device] of opened) {
       exports.remove(one.name);
@@ -190,10 +193,17 @@ export class ServeService {
     }));
   }
 
-  /** By export: its source, with the export's name unless that is the source's end. */
+  /**
+   * By export: its source, with the export's name unless that is the source's end; for a drive, the
+   * medium that is in it now.
+   */
   get sources(): ReadonlyMap<string, string> {
-    const textOf = ({ name, source: { location, text } }: ExportSettings): string =>
-      location.endsWith(name) ? text : `${name}=${text}`;
+    const textOf = ({ name, source: { location, text } }: ExportSettings): string => {
+      if (this.#drives.get(name)?.loaded === false) return `${name} (no medium)`;
+      const inserted = this.#inserted.get(name);
+      if (inserted !== undefined) return `${name}=${inserted}`;
+      return location.endsWith(name) ? text : `${name}=${text}`;
+    };
     return new Map(this.#settings?.exports.map((one) => [one.name, textOf(one)]));
   }
 
@@ -248,6 +258,7 @@ export class ServeService {
     try {
       work?.signal.throwIfAborted();
       drive.insert(medium);
+      this.#inserted.set(name, source);
     } catch (error) {
       await medium.close();
       throw error;
@@ -300,6 +311,7 @@ export class ServeService {
     const { name, description, readOnly, tlsOnly, access, maxConnections, oneWriter, isDefault } = one;
     const common = { name, device, description, readOnly, tlsOnly, access, maxConnections, oneWriter, isDefault };
     this.#drives.delete(name);
+    this.#inserted.delete(name);
     if (device instanceof ExchangeableDrive) this.#drives.set(name, device);
     const metered = isMetered(settings);
     this.server.exports.add({ ...common, state, rate: rateOf(one), metered, watch: this.#context.watch });
