@@ -35,6 +35,11 @@ const maxPossible = 512;
 /** Most spots; with `enoughProofs` spots that contain data, no further ones are collected. */
 const maxSpots = 16;
 const enoughProofs = 8;
+/**
+ * Most spots of the latest writes: one for each flush. They tell an older copy of the disk from the
+ * disk, which have the same blocks otherwise.
+ */
+const maxLatest = 4;
 /** Longest spot, in bytes, unless the disk's blocks are longer. */
 const usualSpotSize = 4096;
 
@@ -65,6 +70,10 @@ interface Writing {
 export class ContentWitness {
   readonly #spotSize: number;
   readonly #spots: Spot[] = [];
+  /** Spots of the latest writes, oldest first. Undefined: others may write the disk too. */
+  readonly #latest: Spot[] | undefined;
+  /** A latest spot was taken since the last flush began. */
+  #taken = false;
   /** At most `maxPossible` possible spots, oldest first. Overlapping ones exclude each other. */
   readonly #possible: Spot[] = [];
   readonly #writing = new Set<Writing>();
@@ -82,8 +91,12 @@ export class ContentWitness {
   #wroteData = false;
   #flushFailed = false;
 
-  /** @param blockSize block size of the disk in bytes; a spot has at least one block */
-  constructor(blockSize = 1) {
+  /**
+   * @param blockSize block size of the disk in bytes; a spot has at least one block
+   * @param soleWriter true if all writes to the disk pass here
+   */
+  constructor(blockSize = 1, soleWriter = false) {
+    this.#latest = soleWriter ? [] : undefined;
     this.#spotSize = Math.max(usualSpotSize, blockSize);
   }
 
@@ -112,10 +125,14 @@ export class ContentWitness {
     for (let i = this.#spots.length - 1; i >= 0; i--) {
       if (overlap(this.#spots[i]!, offset, length)) this.#addPossible(...this.#spots.splice(i, 1));
     }
+    dropOverlapping(this.#latest, offset, length);
     const own: Writing = { offset, length, alone: true };
     for (const other of this.#writing) if (overlap(other, offset, length)) other.alone = own.alone = false;
     this.#writing.add(own);
-    const spot = from && !this.#hasEnough() ? checksumOf(from, Math.min(this.#spotSize, length)) : undefined;
+    const latest = this.#latest !== undefined && !this.#taken && this.#hasEnough();
+    if (from && latest) this.#taken = true;
+    const spot =
+      from && (latest || !this.#hasEnough()) ? checksumOf(from, Math.min(this.#spotSize, length)) : undefined;
     if (spot) this.#addPossible({ offset, ...spot, at: this.#clock });
     const end = (): void => {
       this.#writing.delete(own);
@@ -130,19 +147,23 @@ export class ContentWitness {
       for (let i = this.#possible.length - 1; i >= 0; i--) {
         if (overlap(this.#possible[i]!, offset, length)) this.#possible.splice(i, 1);
       }
-      if (spot) this.#add({ offset, ...spot, at: this.#clock });
+      if (!spot) return;
+      if (latest) this.#addLatest({ offset, ...spot, at: this.#clock });
+      else this.#add({ offset, ...spot, at: this.#clock });
     }, end);
   }
 
   /** A flush begins. */
   onFlush(done: Promise<unknown>): void {
     const began = this.#clock;
+    this.#taken = false;
     done.then(
       () => (this.#durable = Math.max(this.#durable, began)),
       (error: unknown) => {
         if (!(error instanceof BlockError) || (error.kind !== 'io' && error.kind !== 'no-space')) return;
         // A later flush can succeed without the data that this one could not make durable.
         this.#flushFailed = true;
+        dropAfter(this.#latest, this.#durable);
         for (let i = this.#spots.length - 1; i >= 0; i--) {
           if (this.#spots[i]!.at > this.#durable) this.#addPossible(...this.#spots.splice(i, 1));
         }
@@ -159,6 +180,11 @@ export class ContentWitness {
     if (!this.#used) return 'same';
     const spots = [...this.#spots];
     const possible = [...this.#possible];
+    for (const spot of [...(this.#latest ?? [])]) {
+      const now = await look(spot, read);
+      const held = this.#latest!.includes(spot) && spot.at <= this.#durable;
+      if (held && now !== undefined && now !== spot.sum) return 'other';
+    }
     const found = await Promise.all(spots.map((spot) => look(spot, read)));
     let proof = false;
     let touched = false;
@@ -210,6 +236,11 @@ export class ContentWitness {
     if (spot) this.#add({ offset, ...spot, at: this.#clock, doubtful: this.#flushFailed });
   }
 
+  #addLatest(spot: Spot): void {
+    this.#latest!.push(spot);
+    if (this.#latest!.length > maxLatest) this.#latest!.shift();
+  }
+
   #addPossible(...spots: Spot[]): void {
     this.#possible.push(...spots);
     if (this.#possible.length > maxPossible) this.#possible.splice(0, this.#possible.length - maxPossible);
@@ -225,6 +256,14 @@ export class ContentWitness {
     }
     this.#spots.push(spot);
   }
+}
+
+function dropOverlapping(spots: Spot[] | undefined, offset: number, length: number): void {
+  for (let i = (spots?.length ?? 0) - 1; i >= 0; i--) if (overlap(spots![i]!, offset, length)) spots!.splice(i, 1);
+}
+
+function dropAfter(spots: Spot[] | undefined, durable: number): void {
+  for (let i = (spots?.length ?? 0) - 1; i >= 0; i--) if (spots![i]!.at > durable) spots!.splice(i, 1);
 }
 
 function overlap(range: { offset: number; length: number }, offset: number, length: number): boolean {

@@ -255,6 +255,28 @@ describe('a lent disk that is written', () => {
     expect(await readBytes(device, 4096, 4096)).toEqual(new Uint8Array(4096).fill(1));
   });
 
+  test('an older copy of it is refused, although most of its blocks are the same', async () => {
+    const { exports, lends } = setUp();
+    const content = bytesOf(7);
+    const copy = new MemoryDevice(content.slice());
+    const disk = new MemoryDevice(content);
+    const [{ device }, call] = await lent(lends, exports, disk);
+    for (let at = 0; at < 16 * 8192; at += 8192) await readBytes(device, at, 4096);
+    for (let round = 1; round < 8; round++) {
+      await writeBytes(device, size / 2, new Uint8Array(4096).fill(round));
+      await device.flush();
+    }
+    call.stream.destroy();
+    const old = tabWith(copy).call();
+    await lends.receive('cd', old);
+    await until(() => old.refusals.length > 0);
+    expect(old.refusals[0]).toContain('its content differs');
+    const again = tabWith(disk).call();
+    await lends.receive('cd', again);
+    expect(await readBytes(device, size / 2, 4096)).toEqual(new Uint8Array(4096).fill(7));
+    expect(again.refusals).toEqual([]);
+  });
+
   test('another disk without marks is recognised by its content', async () => {
     const { exports, lends } = setUp();
     const [{ device }, call] = await lent(lends, exports, new MemoryDevice(bytesOf(2)));

@@ -201,6 +201,7 @@ class Lend {
       this.#device = await connectNbd(this.#dialer, {
         reconnectSeconds,
         connectSeconds,
+        soleWriter: true,
         log,
         onState: (state) => this.#enter(state),
         onOther: (why) => this.#refuseLatest(why),

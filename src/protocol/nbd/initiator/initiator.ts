@@ -64,6 +64,8 @@ export interface NbdOptions extends InitiatorOptions {
    * false.
    */
   readonly unfenced?: boolean | undefined;
+  /** All writes to the export pass here: no other client writes it. Default false. */
+  readonly soleWriter?: boolean | undefined;
   /** Nothing is changed, although the device is not read-only. Default false. */
   readonly looksOnly?: boolean | undefined;
   /**
@@ -138,7 +140,7 @@ export async function connectNbd(dialer: Dialer, options: NbdOptions = {}): Prom
     const advice = 'x-failover=unfenced goes to another gateway all the same (docs/failover.md)';
     log.log('warn', `${address}: the gateways have no fence: requests wait for the one that is lost; ${advice}`);
   }
-  return new NbdInitiator(sessions, life, {
+  return new NbdInitiator(sessions, life, options.soleWriter ?? false, {
     address,
     seconds: reconnectSeconds,
     log,
@@ -154,14 +156,14 @@ export class NbdInitiator extends InitiatorDevice {
   #range: number;
   #zeroes: number;
 
-  constructor(session: Sessions, life: Life | undefined, fence: FenceOptions) {
+  constructor(session: Sessions, life: Life | undefined, soleWriter: boolean, fence: FenceOptions) {
     super(session, life, fence);
     this.#session = session;
     if (session.medium !== undefined) this.#media = new FarMedia(session);
     this.#range = session.wide ? maxWideRange : maxRange;
     this.#zeroes = session.wide ? maxWideZeroes : maxRange;
     if (!isDecisive(session.info.marks ?? {}) && session.medium === undefined) {
-      session.witness = new ContentWitness(session.info.blockSize);
+      session.witness = new ContentWitness(session.info.blockSize, soleWriter);
     }
   }
 
