@@ -245,7 +245,8 @@ function rateLines(rates: Rates | undefined, indent: string): string[] {
   if (!rates || rates.requests === 0) return [];
   const { requests, bytesRead, bytesWritten, latency } = rates;
   const ms = (seconds: number): string => `${Number((seconds * 1000).toPrecision(3))} ms`;
-  const times = latency ? `; p50 ${ms(latency.p50)}, p99 ${ms(latency.p99)}` : '';
+  // The histogram knows only the bounds of its buckets.
+  const times = latency ? `; p50 <= ${ms(latency.p50)}, p99 <= ${ms(latency.p99)}` : '';
   const bytes = `${formatBytes(bytesRead)}/s read, ${formatBytes(bytesWritten)}/s written`;
   return [`${indent}now ${requests} requests/s, ${bytes}${times}`];
 }
