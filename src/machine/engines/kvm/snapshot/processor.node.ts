@@ -126,7 +126,10 @@ function bytesOf(view: DataView): Uint8Array {
   return new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
 }
 
-/** A copy, because the kernel writes to some structures that it reads. */
+/**
+ * A copy, because the kernel writes to some structures that it reads. `slice` would not do: that of
+ * a Buffer copies nothing.
+ */
 function viewOf(bytes: Uint8Array): DataView {
-  return new DataView(bytes.slice().buffer);
+  return new DataView(new Uint8Array(bytes).buffer);
 }
