@@ -5,7 +5,8 @@
  * nothing else; `-t` chooses one.
  */
 import { execFileSync } from 'node:child_process';
-import { truncateSync, writeFileSync } from 'node:fs';
+import { randomBytes } from 'node:crypto';
+import { readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -17,7 +18,9 @@ import { farbusServe, type Serving } from '../interop/nbd-target-farbus.js';
 import { cuttingProxy, type CuttingProxy } from '../support/cutting-proxy.js';
 import { checkDisk } from '../support/guest-disk.js';
 import { hostAddress, inKvmLab } from '../support/kvm-lab.js';
+import { machPattern, makeMachDisc } from '../support/mach.js';
 import { farbusHere } from '../support/screen-cli.js';
+import { sha256 } from '../support/sha256.js';
 import { Sshd } from '../support/sshd.js';
 import { tempFolder } from '../support/temp.js';
 
@@ -47,7 +50,7 @@ function disk(name: string, mib: number): string {
 async function serve(...files: string[]): Promise<string[]> {
   const server = await farbusServe(['--listen', 'nbd://127.0.0.1:0', ...files], files.length);
   servers.push(server);
-  return files.map((file) => server.lines.find((line) => line.includes(file.split('/').at(-1)!))!);
+  return files.map((file) => server.lines.find((line) => line.includes(file.split(',')[0]!.split('/').at(-1)!))!);
 }
 
 const inLab = (uri: string) => uri.replace('127.0.0.1', hostAddress);
@@ -266,6 +269,34 @@ describe('an amd64 Debian on KVM, at length', () => {
     limitMs,
   );
 });
+
+it.runIf(all)(
+  'GNU Mach on KVM starts from a far CD, and reads and writes a far disk with its own driver',
+  async () => {
+    await prepareFirmware();
+    const [iso, image] = [join(folder, 'mach.iso'), join(folder, 'mach.img')];
+    makeMachDisc(iso, 'console=com0');
+    const before = randomBytes(1 << 20);
+    writeFileSync(image, before);
+    const [disc, far] = (await serve(`${iso},read-only`, image)).map(inLab);
+    const said = await lab(
+      [
+        'mkfifo /run/keys; touch /run/out',
+        'type() { for i in $(seq 200); do grep -aq "$1" /run/out && break; sleep 1; done; printf "$2\\r"; }',
+        `(type "^1> " "hash sd0 0 2048"; type "^2> " "fill sd0 100 200 5"; type "^3> " ""; sleep 600) > /run/keys &`,
+        `node ${path('../../bin/farbus.js')} run --engine kvm --bios --memory 128M --drive ${disc},cdrom ` +
+          `--drive ${far},bus=ahci < /run/keys > /run/out 2>&1 & mach=$!`,
+        'for i in $(seq 250); do grep -aq "^3> " /run/out && break; sleep 1; done; kill $mach; cat /run/out; echo',
+      ].join('\n'),
+    );
+    const pattern = machPattern(100, 200, 5);
+    expect(said).toContain(sha256(before));
+    expect(said).toContain(sha256(pattern));
+    pattern.copy(before, 100 * 512);
+    expect(sha256(readFileSync(image))).toBe(sha256(before));
+  },
+  limitMs,
+);
 
 interface CutServer {
   readonly drive: string;

@@ -8,10 +8,13 @@ const commandMs = 100_000;
 /** Programs that {@link makeMachDisc} needs (see build.sh). */
 export const machTools = [process.arch === 'x64' ? 'gcc' : 'i686-linux-gnu-gcc', 'grub-mkimage', 'xorriso'];
 
-/** Makes the CD at `path`: Debian's unmodified kernel, and the task. */
-export function makeMachDisc(path: string): void {
+/**
+ * Makes the CD at `path`: Debian's unmodified kernel, and the task.
+ * @param argument of the kernel; default: none
+ */
+export function makeMachDisc(path: string, argument = ''): void {
   const script = fileURLToPath(new URL('../guests/mach/make.mjs', import.meta.url));
-  execFileSync(process.execPath, [script, path], { stdio: 'pipe' });
+  execFileSync(process.execPath, [script, path, argument], { stdio: 'pipe' });
 }
 
 /** A computer that boots such a CD. */
