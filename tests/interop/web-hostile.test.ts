@@ -91,3 +91,24 @@ test('a client with a token is not told the address of the one that writes', asy
   for (const view of [plain, web, reader, writer]) view.close();
   await exports.close();
 });
+
+test('the holder of a token of an export cannot keep the owner out, who revokes it', async () => {
+  const { token, entry } = await server.tokens.make(['disk'], false, 60);
+  const headers = { authorization: `Bearer ${token}` };
+  const sockets = Array.from({ length: 240 }, () => new WebSocket(`ws://${server.at}/api/events`, [], { headers }));
+  const outcome = (socket: WebSocket): Promise<string> =>
+    new Promise((resolve) => {
+      socket.once('open', () => resolve('open'));
+      socket.on('error', () => resolve('refused'));
+    });
+  const outcomes = await Promise.all(sockets.map(outcome));
+  const count = outcomes.filter((one) => one === 'open').length;
+  expect(count).toBeGreaterThan(100);
+  expect(count).toBeLessThanOrEqual(192);
+  expect((await server.get('/api/exports')).status).toBe(200);
+  const closed = Promise.all(
+    sockets.filter(({ readyState }) => readyState === WebSocket.OPEN).map((one) => once(one, 'close')),
+  );
+  await server.tokens.revoke(entry.id);
+  expect(await closed).toHaveLength(count);
+});

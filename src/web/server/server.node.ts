@@ -32,6 +32,8 @@ import { Turns } from './turns.node.js';
 /** Most connections at once, and how many of them may have shown no valid token yet. */
 const maxConnections = 256;
 const maxStrangers = 32;
+/** Sessions of tokens other than the console's: the rest is for its owner, who can revoke them. */
+const maxOthers = 192;
 /** Longest headers of a request, in bytes. */
 const maxHeaders = 8192;
 /** Time for the headers of a request, and for a whole request, in ms. */
@@ -279,6 +281,9 @@ export class WebServer {
     const plain = protocols.length === 0 || (route.bareToken && protocols.length === 1);
     if (!bare && !plain && !protocols.includes(route.protocol)) {
       throw new WebFailure(400, `the subprotocol of this address is ${route.protocol}`);
+    }
+    if (!rights.control && this.#sessions.count(({ control }) => !control) >= maxOthers) {
+      throw new WebFailure(503, `${maxOthers} clients are connected already: try again later`);
     }
     const enter = <T extends { close(code: number, reason: string): void }>(
       connection: T,

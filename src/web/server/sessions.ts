@@ -35,6 +35,11 @@ export class Sessions<R extends CallerRights> {
     };
   }
 
+  /** The number of open sessions whose rights pass `test`. */
+  count(test: (rights: R) => boolean): number {
+    return [...this.#open].filter(({ rights }) => test(rights)).length;
+  }
+
   /** Closes all of them. */
   close(code: number, reason: string): void {
     for (const session of this.#open) session.close(code, reason);
