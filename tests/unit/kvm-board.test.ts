@@ -272,6 +272,7 @@ it('shows UEFI the power management registers and timer, and the size of memory'
   expect(power(0)).toBe(0xffffffff);
   board.pci.addChipset(true);
   expect(power(0)).toBe(0x71138086);
+  expect(power(8)).toBe(0x06800003);
   expect(power(0x40)).toBe(0x601);
   expect(power(0x80) & 1).toBe(1);
   expect(readConfig(board, 1, 0x0e, 1)).toBe(0x80);

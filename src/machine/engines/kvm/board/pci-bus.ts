@@ -32,6 +32,7 @@ const PowerConfig = { base: 0x40, misc: 0x80 } as const;
 const Config = {
   command: 0x04,
   status: 0x06,
+  revision: 0x08,
   cacheLine: 0x0c,
   latency: 0x0d,
   headerType: 0x0e,
@@ -141,6 +142,8 @@ export class PciBus {
     const config = this.#state.config(powerFunctionSlot);
     new DataView(config.buffer, config.byteOffset).setUint32(PowerConfig.base, powerPorts.event | 1, true);
     config[PowerConfig.misc] = 1;
+    // Linux does not trust the power management timer of earlier revisions of the PIIX4.
+    config[Config.revision] = 3;
     this.#state.words[Word.powerFunction] = 1;
   }
 
