@@ -1,8 +1,8 @@
 /**
  * The KVM engine with tools that look closely, with servers that are gone for a while, with a whole
- * Debian by the BIOS, and with snapshots under load; with `npm run test:all` also in a site and in
- * the demo. Each part starts the lab anew and takes one or two minutes of a machine that does
- * nothing else; `-t` chooses one.
+ * Debian by the BIOS, with snapshots under load, in a site, and with GNU Mach; with `npm run
+ * test:all` also in the demo. Each part starts the lab anew and takes one or two minutes of a
+ * machine that does nothing else; `-t` chooses one.
  */
 import { execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
@@ -233,7 +233,7 @@ describe('an amd64 Debian on KVM, at length', () => {
     limitMs,
   );
 
-  it.runIf(all)(
+  it(
     'pings the server computer’s system over the segment that carries the I/O',
     async () => {
       await prepare({ network: true });
@@ -270,7 +270,7 @@ describe('an amd64 Debian on KVM, at length', () => {
   );
 });
 
-it.runIf(all)(
+it(
   'GNU Mach on KVM starts from a far CD, and reads and writes a far disk with its own driver',
   async () => {
     await prepareFirmware();
