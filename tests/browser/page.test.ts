@@ -65,8 +65,10 @@ async function open(address = serving.address): Promise<Page> {
 
 afterEach(() => page.close());
 
-function go(section: (typeof sections)[number]): Promise<void> {
-  return page.locator(`nav a[href="#/${section}"]`).click();
+async function go(section: (typeof sections)[number]): Promise<void> {
+  await page.locator(`nav a[href="#/${section}"]`).click();
+  // The link and the section are drawn together.
+  await page.locator(`nav a[href="#/${section}"][aria-current="page"]`).waitFor();
 }
 
 describe('devices', () => {

@@ -65,8 +65,9 @@ export const command = defineCommand({
   about: `
     FROM is any SOURCE. TO is a SOURCE that can be written, or the path of a new file on this computer, which becomes
     sparse; with a name such as x.qcow2, or as qcow2:PATH, it becomes a disk image (qemu-img is needed). A file on another
-    computer must exist: truncate -s SIZE FILE makes one there. Holes and zeroes are not transferred. The content of TO is overwritten; a device that is mounted or in use is refused. The command ends when all data is
-    durable. The filters among the options apply to FROM.`,
+    computer must exist: truncate -s SIZE FILE makes one there. Holes and zeroes are not transferred. The content of TO is
+    overwritten; a device that is mounted or in use is refused. The command ends when all data is durable. The filters
+    among the options apply to FROM.`,
   options,
   often: ['verify', 'resume', 'dry-run', 'partition', 'offset', 'size', 'rate', 'reconnect', 'json', 'quiet'],
   topics: ['sources'],

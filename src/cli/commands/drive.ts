@@ -14,10 +14,10 @@ export const command = defineCommand({
   summary: 'show, attach and detach disks of a running computer',
   usage: ['NAME', 'NAME attach NUMBER SOURCE[,FILTER]...', 'NAME detach NUMBER'],
   about: `
-    NAME is a computer of farbus run or of a site, as farbus ps shows it. Without more it prints the computer's drives, and the
-    change that each permits now. Disks of the bus AHCI are attached and detached while the guest runs, as if their
-    cables were plugged: NUMBER counts the drives from 0. Let the guest unmount a disk before it is detached. farbus
-    media changes the media of removable drives.`,
+    NAME is a computer of farbus run or of a site, as farbus ps shows it. Without more it prints the computer's drives,
+    and the change that each permits now. Disks of the bus AHCI are attached and detached while the guest runs, as if
+    their cables were plugged: NUMBER counts the drives from 0. Let the guest unmount a disk before it is detached.
+    farbus media changes the media of removable drives.`,
   options,
   topics: ['sources', 'filters'],
   examples: ['farbus drive desk', 'farbus drive desk detach 1', 'farbus drive desk attach 1 nbd://server/disk.img'],
