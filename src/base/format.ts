@@ -12,10 +12,10 @@ export function formatBytes(bytes: number): string {
   return `${unit === 0 || value >= 100 ? Math.round(value) : value.toFixed(1)} ${units[unit]!}`;
 }
 
-/** A duration, given in ms: "0.042 ms", "0.42 ms", "3.1 s". */
+/** A duration, given in ms: "0.004 ms", "0.42 ms", "3.1 s". */
 export function formatMs(ms: number): string {
   if (ms >= 1000) return `${(ms / 1000).toFixed(1)} s`;
-  return `${ms.toFixed(ms >= 10 ? 1 : ms >= 0.1 ? 2 : 3)} ms`;
+  return `${ms.toFixed(ms >= 10 ? 1 : ms >= 0.01 ? 2 : 3)} ms`;
 }
 
 /** A duration, given in whole seconds, in its two largest units: "3 d 2 h", "7 min", "0 s". */
