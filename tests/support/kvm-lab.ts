@@ -197,6 +197,8 @@ async function runQemu(kernel: string, initrd: string, limitMs: number): Promise
   clearTimeout(timer);
   clearInterval(watch);
   const status = /^lab status (\d+)$/m.exec(output)?.[1];
+  // A kernel that panics starts anew at once, which ends QEMU before the watch has read the message.
+  if (status === undefined && lockup.test(messagesIn(signs))) stopped = true;
   if (status === undefined) output += `\nThe lab's kernel:\n${messagesIn(signs)}`;
   return { status: status === undefined ? undefined : Number(status), output, stopped };
 }
