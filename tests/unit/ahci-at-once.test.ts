@@ -8,48 +8,10 @@ import { VirtualIoClient } from '../../src/computer/virtual-io-client.js';
 import { Steps } from '../../src/base/steps.js';
 import { AtaDisk } from '../../src/device/ata/disk.js';
 import { AtaCommand, SetFeature } from '../../src/spec/ata.js';
-import { ReadyMemoryDevice } from '../../src/storage/memory.js';
 import { AhciDriver, testAtaIdentity, type DriverCommand } from '../support/ahci-driver.js';
+import { AtOnceMedium, mediumBytes } from '../support/at-once-medium.js';
 
-const size = 1 << 20;
-
-/** Answers synchronously while it is ready, and counts the calls of each kind. */
-class Medium extends ReadyMemoryDevice {
-  readonly content: Uint8Array;
-  ready: (offset: number) => boolean = () => true;
-  now = 0;
-  later = 0;
-
-  constructor() {
-    const content = Uint8Array.from({ length: size }, (_, at) => (at * 7 + (at >> 9)) & 0xff);
-    super(content);
-    this.content = content;
-  }
-
-  protected override readDirect(offset: number, into: Uint8Array): boolean {
-    if (!this.ready(offset)) return false;
-    this.now++;
-    return super.readDirect(offset, into);
-  }
-
-  protected override writeDirect(offset: number, from: Uint8Array): boolean {
-    if (!this.ready(offset)) return false;
-    this.now++;
-    return super.writeDirect(offset, from);
-  }
-
-  override read(...request: Parameters<ReadyMemoryDevice['read']>): Promise<void> {
-    this.later++;
-    return super.read(...request);
-  }
-
-  override write(...request: Parameters<ReadyMemoryDevice['write']>): Promise<void> {
-    this.later++;
-    return super.write(...request);
-  }
-}
-
-async function started(medium = new Medium(), steps = new Steps()) {
+async function started(medium = new AtOnceMedium(), steps = new Steps()) {
   const client = new VirtualIoClient(medium, steps);
   const driver = new AhciDriver([new AtaDisk(client, testAtaIdentity)]);
   await driver.start();
@@ -82,7 +44,7 @@ describe('an AHCI disk with synchronous reads and writes', () => {
     expect(issue(driver, { command: AtaCommand.writeDmaExt, lba: 500, count: 8, prdt, write: true })).toBe(true);
     driver.acknowledge();
     expect(medium.content.subarray(256000, 256000 + 4096)).toEqual(expected);
-    expect([medium.now, medium.later]).toEqual([4, 0]);
+    expect([medium.atOnce, medium.later]).toEqual([4, 0]);
     expect(client.counts).toMatchObject({ readBytes: 4096, writtenBytes: 4096, errors: 0 });
   });
 
@@ -118,7 +80,7 @@ describe('an AHCI disk with synchronous reads and writes', () => {
     await driver.run({ command: AtaCommand.writeDmaFuaExt, ...write });
     await driver.run({ command: AtaCommand.setFeatures, features: SetFeature.disableWriteCache });
     await driver.run({ command: AtaCommand.writeDmaExt, ...write });
-    expect([medium.now, medium.later]).toEqual([0, 2]);
+    expect([medium.atOnce, medium.later]).toEqual([0, 2]);
   });
 
   it('leaves every refusal to the asynchronous path', async () => {
@@ -133,7 +95,7 @@ describe('an AHCI disk with synchronous reads and writes', () => {
     expect(issue(driver, { command: AtaCommand.readDmaExt, count: 2, prdt: odd })).toBe(false);
     expect(await driver.end()).toMatchObject({ status: 0x50, transferred: 1024 });
     expect(
-      (await driver.run({ command: AtaCommand.readDmaExt, lba: size / 512, count: 1, prdt: [[at, 512]] })).error,
+      (await driver.run({ command: AtaCommand.readDmaExt, lba: mediumBytes / 512, count: 1, prdt: [[at, 512]] })).error,
     ).toBe(0x10);
     await driver.restart();
     const short = await driver.run({ command: AtaCommand.readDmaExt, count: 8, prdt: [[at, 512]] });
@@ -144,16 +106,16 @@ describe('an AHCI disk with synchronous reads and writes', () => {
     };
     expect(issue(driver, { command: AtaCommand.readDmaExt, count: 8, prdt: [[at, 4096]] })).toBe(false);
     expect(await driver.end()).toMatchObject({ status: 0x50 });
-    expect(medium.now).toBe(0);
+    expect(medium.atOnce).toBe(0);
   });
 
   it('is not used while steps are traced', async () => {
     const steps = new Steps();
     const told: string[] = [];
     steps.add({ step: ({ id }) => void told.push(id) });
-    const { medium, driver } = await started(new Medium(), steps);
+    const { medium, driver } = await started(new AtOnceMedium(), steps);
     await driver.run({ command: AtaCommand.readDmaExt, count: 1, prdt: [[driver.allocate(512), 512]] });
-    expect([medium.now, medium.later]).toEqual([0, 1]);
+    expect([medium.atOnce, medium.later]).toEqual([0, 1]);
     expect(told).toContain('262');
   });
 });

@@ -13,14 +13,7 @@ import { KvmDriverMemory } from '../support/kvm-memory.js';
 if (hasKoffi && process.arch === 'x64') {
   useMemory((size) => new KvmDriverMemory(size));
   useBoard(kvmBoard);
-  await import('./nvme-controller.test.js');
-  await import('./nvme-direct.test.js');
-  await import('./nvme-growth.test.js');
-  await import('./nvme-shadow.test.js');
-  await import('./ahci-at-once.test.js');
-  await import('./ahci-controller.test.js');
-  await import('./ahci-disk.test.js');
-  await import('./ahci-packet.test.js');
+  await import('../support/controller-tests.js');
 } else {
   it.skip('needs koffi, on x86-64', () => undefined);
 }

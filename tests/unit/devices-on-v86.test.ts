@@ -8,11 +8,4 @@ import { V86DriverMemory, v86Board } from '../support/v86-board.js';
 
 useMemory((size) => new V86DriverMemory(size));
 useBoard(v86Board);
-await import('./nvme-controller.test.js');
-await import('./nvme-direct.test.js');
-await import('./nvme-growth.test.js');
-await import('./nvme-shadow.test.js');
-await import('./ahci-at-once.test.js');
-await import('./ahci-controller.test.js');
-await import('./ahci-disk.test.js');
-await import('./ahci-packet.test.js');
+await import('../support/controller-tests.js');

@@ -7,51 +7,13 @@ import { Steps } from '../../src/base/steps.js';
 import { BlockError } from '../../src/block/errors.js';
 import { VirtualIoClient } from '../../src/computer/virtual-io-client.js';
 import { NvmOpcode } from '../../src/spec/nvme.js';
-import { ReadyMemoryDevice } from '../../src/storage/memory.js';
 import { NvmeDriver, type TestCommand } from '../support/nvme-driver.js';
+import { AtOnceMedium, mediumBytes } from '../support/at-once-medium.js';
 
-const size = 1 << 20;
 const fua = 1 << 30;
 
-/** Answers synchronously while it is ready, and counts the calls of each kind. */
-class Medium extends ReadyMemoryDevice {
-  ready: (offset: number) => boolean = () => true;
-  directCalls = 0;
-  later = 0;
-
-  constructor() {
-    super(Uint8Array.from({ length: size }, (_, at) => (at * 7 + (at >> 9)) & 0xff));
-  }
-
-  get content(): Uint8Array {
-    return this.bytes;
-  }
-
-  protected override readDirect(offset: number, into: Uint8Array): boolean {
-    if (!this.ready(offset)) return false;
-    this.directCalls++;
-    return super.readDirect(offset, into);
-  }
-
-  protected override writeDirect(offset: number, from: Uint8Array): boolean {
-    if (!this.ready(offset)) return false;
-    this.directCalls++;
-    return super.writeDirect(offset, from);
-  }
-
-  override read(...request: Parameters<ReadyMemoryDevice['read']>): Promise<void> {
-    this.later++;
-    return super.read(...request);
-  }
-
-  override write(...request: Parameters<ReadyMemoryDevice['write']>): Promise<void> {
-    this.later++;
-    return super.write(...request);
-  }
-}
-
 async function started(steps = new Steps()) {
-  const medium = new Medium();
+  const medium = new AtOnceMedium();
   const driver = new NvmeDriver(new VirtualIoClient(medium, steps), { steps });
   await driver.start();
   return { medium, driver };
@@ -85,7 +47,7 @@ describe('an NVMe disk that answers at once', () => {
       status: 0,
     });
     expect(medium.content.subarray(256000, 256000 + 4096)).toEqual(expected);
-    expect([medium.directCalls, medium.later]).toEqual([4, 0]);
+    expect([medium.atOnce, medium.later]).toEqual([4, 0]);
   });
 
   it('executes a command asynchronously if a part of it must wait', async () => {
@@ -104,7 +66,7 @@ describe('an NVMe disk that answers at once', () => {
     const { dword10, dword12 } = blocks(0, 1);
     const durable = { opcode: NvmOpcode.write, prp1, dword10, dword12: dword12 + fua };
     expect(await issue(driver, durable)).toEqual({ atOnce: false, status: 0 });
-    const beyond = await issue(driver, { opcode: NvmOpcode.read, prp1, ...blocks(size / 512, 1) });
+    const beyond = await issue(driver, { opcode: NvmOpcode.read, prp1, ...blocks(mediumBytes / 512, 1) });
     expect(beyond).toEqual({ atOnce: false, status: 0x80 });
     medium.ready = () => {
       throw new BlockError('io', 'a bad sector');
@@ -118,7 +80,7 @@ describe('an NVMe disk that answers at once', () => {
     const traced = await started(steps);
     const read = { opcode: NvmOpcode.read, prp1: traced.driver.allocate(4096), ...blocks(0, 1) };
     expect(await issue(traced.driver, read)).toEqual({ atOnce: false, status: 0 });
-    expect([medium.directCalls, traced.medium.directCalls]).toEqual([0, 0]);
+    expect([medium.atOnce, traced.medium.atOnce]).toEqual([0, 0]);
   });
 
   it('executes a limited number of commands within one doorbell write', async () => {
@@ -128,7 +90,7 @@ describe('an NVMe disk that answers at once', () => {
       driver.submit({ opcode: NvmOpcode.read, prp1, ...blocks(i, 1) }, 1, false),
     );
     driver.ring(1);
-    expect(medium.directCalls).toBe(32);
+    expect(medium.atOnce).toBe(32);
     for (const { status } of await Promise.all(all)) expect(status).toBe(0);
     expect(driver.interrupts).toBeLessThan(30);
   });
