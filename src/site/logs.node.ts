@@ -4,7 +4,7 @@
  *
  * Not here: reading them (read-logs.node.ts).
  */
-import { lstatSync, readdirSync, rmSync } from 'node:fs';
+import { lstatSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { olderPart, RotatingFile } from './rotating-file.node.js';
 
@@ -17,6 +17,8 @@ const maxLine = 4000;
 export const logEnd = '.log';
 export const consoleEnd = '.console';
 export const traceEnd = '.trace';
+/** Endings of all files of logs. */
+const logEnds = [logEnd, consoleEnd, traceEnd].flatMap((end) => [end, end + olderPart]);
 
 /** Removes the logs in a folder, and no other file. Returns their size in bytes. */
 export function removeLogs(folder: string): number {
@@ -28,14 +30,22 @@ export function removeLogs(folder: string): number {
   return bytes;
 }
 
+/** The bytes of all logs of a computer or process in `folder`, and the last write to one. */
+export function sizeOfLogs(folder: string, name: string): { readonly size: number; readonly lastMs: number } {
+  const stats = logFiles(folder)
+    .filter((path) => logEnds.some((end) => path === join(folder, name + end)))
+    .flatMap((path) => statSync(path, { throwIfNoEntry: false }) ?? []);
+  const size = stats.reduce((sum, one) => sum + one.size, 0);
+  return { size, lastMs: Math.max(0, ...stats.map(({ mtimeMs }) => mtimeMs)) };
+}
+
 /** The time of the last write to a log in `folder`, in ms since 1970; 0 if there is none. */
 export function lastLog(folder: string): number {
   return Math.max(0, ...logFiles(folder).map((path) => lstatSync(path).mtimeMs));
 }
 
 function logFiles(folder: string): string[] {
-  const ends = [logEnd, consoleEnd, traceEnd].flatMap((end) => [end, end + olderPart]);
-  const names = readdirSync(folder).filter((name) => ends.some((end) => name.endsWith(end)));
+  const names = readdirSync(folder).filter((name) => logEnds.some((end) => name.endsWith(end)));
   return names.map((name) => join(folder, name));
 }
 

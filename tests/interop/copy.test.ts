@@ -55,6 +55,17 @@ describe('farbus copy', () => {
     expect(existsSync(journal(to))).toBe(false);
   });
 
+  it('without a terminal says how much it has copied, in one line, with --progress too', async () => {
+    const { path } = sparse(8 * MiB);
+    for (const more of [[], ['--progress']]) {
+      const { code, stdout, stderr } = await farbus('copy', path, tempPath('to.img'), ...more);
+      expect({ code, stdout }).toEqual({ code: 0, stdout: '' });
+      expect(stderr).toMatch(/^farbus: copied 8\.0 MiB \([^)]+\) in [\d.]+ m?s, [^\n]+\/s\n$/);
+    }
+    const both = await farbus('copy', path, tempPath('to.img'), '--progress', '--quiet');
+    expect(both).toMatchObject({ code: 2, stderr: 'farbus: give --progress or --quiet, not both\n' });
+  });
+
   it('overwrites old data with zeroes too', async () => {
     const { path, bytes } = sparse(8 * MiB);
     const to = tempPath('to.img');

@@ -395,7 +395,14 @@ describe('status', () => {
     await received(reader, 16 + 4096);
     expect(await ask(eraser, 6, 0, 512)).toBe(0);
     const seconds = expect.any(Number) as number;
-    const [{ exports }] = (await service.status()) as unknown as [{ exports: { clients: object[] }[] }];
+    const gone = await entered(service.where, 'disk');
+    gone.destroy();
+    type Counted = { exports: { clients: object[]; connections: number; connectionsTotal: number }[] };
+    const exports = await eventually(async () => {
+      const [status] = (await service.status()) as unknown as [Counted];
+      expect(status.exports[0]).toMatchObject({ connections: 3, connectionsTotal: 4 });
+      return status.exports;
+    });
     const facts = { peer: 'a unix socket', connected: seconds, rates: expect.any(Object) as object };
     const counts = { requests: 1, bytesRead: 0, bytesWritten: 0 };
     expect(exports[0]!.clients).toHaveLength(3);
@@ -407,6 +414,7 @@ describe('status', () => {
       expect(exports[0]!.clients).toContainEqual({ ...client, id: expect.any(String) as string });
     }
     const { stdout } = await service.farbus('status');
+    expect(stdout).toContain('\n    3 connections, 4 since the start\n');
     expect(stdout).toMatch(/client \d a unix socket, \d+ s: 0 B read, 512 B written, last write \d+ s ago\n/);
     expect(stdout).toMatch(/client \d a unix socket, \d+ s: 4.0 KiB read, 0 B written\n/);
     expect(stdout).toMatch(/client \d a unix socket, \d+ s: 0 B read, 0 B written, last write \d+ s ago\n/);
@@ -443,7 +451,7 @@ describe('present rates', () => {
       const { stdout } = await service.farbus('status');
       const now = String.raw`now \d+ requests/s, 0 B/s read, [\d.]+ (B|KiB|MiB)/s written`;
       expect(stdout).toMatch(new RegExp(`^ {4}${now}; p50 <= [\\d.]+ ms, p99 <= [\\d.]+ ms\n[^]*^ {6}${now}\n`, 'm'));
-      expect(stdout).toMatch(/idle: [^\n]+\n {4}0 requests, [^\n]+\n$/);
+      expect(stdout).toMatch(/idle: [^\n]+\n {4}0 requests, [^\n]+\n {4}0 connections, [^\n]+\n$/);
     });
     const [{ metrics }] = (await service.status()) as unknown as [{ metrics: string }];
     await eventually(async () => {

@@ -7,7 +7,9 @@ import { processIo } from '../../src/cli/ui/io.js';
 import { readSite } from '../../src/app/config/site.js';
 import { bareComputer } from '../support/bare-computer.js';
 import { tempFolder, tempPath } from '../support/temp.js';
-import { writeFileSync } from 'node:fs';
+import { existsSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Computer } from '../../src/computer/computer.js';
 
 async function farbus(args: readonly string[], env: NodeJS.ProcessEnv = {}) {
   let [out, err] = ['', ''];
@@ -204,6 +206,40 @@ describe('farbus type', () => {
     } finally {
       await end();
       await close();
+    }
+  });
+});
+
+describe('farbus screenshot', () => {
+  it('of a computer whose kernel finds no screen fails and leaves no file', async () => {
+    const folder = tempFolder();
+    const place = 80 * 25;
+    const picture = {
+      kind: 'text' as const,
+      columns: 80,
+      rows: 25,
+      characters: new Uint8Array(place),
+      foreground: new Uint32Array(place),
+      background: new Uint32Array(place),
+      cursor: undefined,
+      font: undefined,
+    };
+    const computer = { screen: { look: () => picture } } as unknown as Computer;
+    const done = () => Promise.resolve('');
+    const media = { drives: [], eject: done, insert: done, attach: done, detach: done };
+    const end = await registerComputer('desk', computer, media, { XDG_RUNTIME_DIR: folder }, { usesScreen: false });
+    try {
+      for (const what of [join(folder, 'desk.png'), '--text']) {
+        const { status, err } = await farbus(['screenshot', 'desk', what], { XDG_RUNTIME_DIR: folder });
+        expect(status).toBe(1);
+        expect(err).toMatch(/^farbus: this computer has no screen: its console is the serial port: [^\n]+\n$/);
+      }
+      expect(existsSync(join(folder, 'desk.png'))).toBe(false);
+      // A driver of the guest has found the adapter.
+      picture.characters[0] = 'x'.charCodeAt(0);
+      expect(await farbus(['screenshot', 'desk', '--text'], { XDG_RUNTIME_DIR: folder })).toMatchObject({ out: 'x\n' });
+    } finally {
+      await end();
     }
   });
 });

@@ -2,13 +2,14 @@
  * Logs of a site: limited in size as they are written, and read together with their older part,
  * even while they are rotated or truncated.
  */
-import { appendFileSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { appendFileSync, mkdirSync, readdirSync, readFileSync, statSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { loadCommands } from '../../src/cli/commands/registry.js';
 import { processIo } from '../../src/cli/ui/io.js';
 import { command } from '../../src/cli/commands/logs.js';
 import { TracePrinter } from '../../src/app/trace.js';
+import { detachedFolder, logFolder } from '../../src/site/folders.node.js';
 import { SiteLogs } from '../../src/site/logs.node.js';
 import { loggedComputers, loggedSites, LogReader } from '../../src/site/read-logs.node.js';
 import { RotatingFile } from '../../src/site/rotating-file.node.js';
@@ -169,6 +170,39 @@ it('a trace in a bounded file is whole when it is closed', async () => {
   expect(readFileSync(path, 'utf8')).toBe(
     '#1        261      0.000 ms  read\n#1152921504606846976  280      0.000 ms  a request\n',
   );
+});
+
+it('farbus logs --list lists all logs, the newest first', async () => {
+  const env = { XDG_RUNTIME_DIR: folder, XDG_STATE_HOME: join(folder, 'state') };
+  const io = { ...processIo(), env };
+  const [out, err]: [string[], string[]] = [[], []];
+  const keep = (to: string[]) => ({ write: (text: string) => to.push(text) > 0 }) as unknown as typeof io.stdout;
+  const run = async (...args: string[]): Promise<string> => {
+    out.length = err.length = 0;
+    await command.run(['--list', ...args], { ...io, stdout: keep(out), stderr: keep(err) }, { commands: loadCommands });
+    return out.join('');
+  };
+  expect(await run()).toBe('');
+  expect(err.join('')).toMatch(/^farbus: there are no logs: [^\n]+\n$/);
+  let age = 7200;
+  for (const [place, name] of [
+    [logFolder(env, 'demo'), 'desk'],
+    [detachedFolder(env, 'store'), 'store'],
+  ] as const) {
+    const logs = new SiteLogs(place);
+    logs.output(name, bytes('x'.repeat(2000)));
+    logs.line(name, 'up');
+    logs.close();
+    const then = Date.now() / 1000 - age;
+    for (const file of readdirSync(place)) utimesSync(join(place, file), then, then);
+    age -= 3600;
+  }
+  expect(await run()).toMatch(
+    /^NAME +STATE +SIZE +LAST LINE\nstore +ended +2\.0 KiB +1 h \S+ \S+ ago\ndemo\/desk +ended +2\.0 KiB +2 h .*ago\n$/,
+  );
+  expect(JSON.parse(await run('demo', '--json'))).toMatchObject([{ name: 'demo', computer: 'desk', running: false }]);
+  await expect(run('none')).rejects.toThrow(/^there are no logs of "none": farbus logs --list shows all$/);
+  await expect(run('--follow')).rejects.toThrow('--list takes only --json');
 });
 
 it('farbus logs says in one line that there is no site', async () => {

@@ -16,7 +16,7 @@ import { findNamed, wrongKind, type Named } from '../control/find.js';
 import type { ControlHandler, ControlRequest } from '../control/server.js';
 import type { OnWorking } from '../control/working.js';
 import { splitKeys } from '../../machine/keys.js';
-import { pixelsOf, textOf } from '../../machine/screen.js';
+import { pixelsOf, textOf, type Picture } from '../../machine/screen.js';
 import { moveOf } from './mouse.js';
 import { encodePng } from './png.js';
 
@@ -102,8 +102,8 @@ export async function answerComputer(request: ControlRequest, parts: Controlled,
       return { done: `saved to ${await parts.saveSnapshot(typeof file === 'string' ? file : undefined)}` };
     }
     case 'screenshot': {
-      if (!computer.screen) throw noScreen('has no screen');
-      const picture = computer.screen.look();
+      const picture = shownPicture(parts);
+      if (!picture) throw noScreen('has no screen');
       const text = textOf(picture);
       if (request['picture'] === false) return { text } satisfies Screenshot;
       return { png: Buffer.from(encodePng(pixelsOf(picture))).toString('base64'), text } satisfies Screenshot;
@@ -134,10 +134,21 @@ export async function answerComputer(request: ControlRequest, parts: Controlled,
   }
 }
 
-function abilitiesOf({ computer, media, saveSnapshot, usesScreen }: Controlled): string[] {
+/**
+ * The content of the screen; undefined if there is none. A kernel without firmware leaves the
+ * adapter of the board in its blank text mode, unless a driver of the guest finds it.
+ */
+function shownPicture({ computer, usesScreen }: Controlled): Picture | undefined {
+  const picture = computer.screen?.look();
+  if (!picture || usesScreen || picture.kind === 'pixels') return picture;
+  return textOf(picture).every((line) => line.trim() === '') ? undefined : picture;
+}
+
+function abilitiesOf(parts: Controlled): string[] {
+  const { computer, media, saveSnapshot, usesScreen } = parts;
   const { drives } = media;
   const can = {
-    screen: computer.screen !== undefined,
+    screen: computer.screen !== undefined && (usesScreen || shownPicture(parts) !== undefined),
     keys: computer.screen !== undefined && usesScreen,
     mouse: computer.screen?.hasMouse === true && usesScreen,
     pause: true,

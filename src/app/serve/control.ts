@@ -29,7 +29,9 @@ export interface ExportStatus {
   /** For a removable drive: is a medium present, and does a client hold it? */
   readonly medium?: { readonly present: boolean; readonly held: boolean };
   readonly clients: readonly ClientStatus[];
+  /** Number of connections that use it now, and that have used it since it was opened. */
   readonly connections: number;
+  readonly connectionsTotal: number;
   readonly requests: number;
   readonly errors: number;
   readonly bytesRead: number;
@@ -114,7 +116,8 @@ export function addressesOf(service: ServeService): string[] {
 
 /** The status of an export, with its rates if `rates` is given. */
 export async function exportStatus(of: Offered, rates?: RateSampler): Promise<ExportStatus> {
-  const { name, description, device, counters, lease } = of;
+  const { name, description, device, counters, lease, users } = of;
+  const { connections: connectionsTotal, ...counts } = counters;
   const { route, away } = device.info;
   const lock = device.writerLock && (await lockStatus(device.writerLock));
   return {
@@ -127,8 +130,10 @@ export async function exportStatus(of: Offered, rates?: RateSampler): Promise<Ex
     ...(away !== undefined && { away: secondsSince(away) }),
     ...(lock && { lock }),
     ...(device.media && { medium: { present: device.media.medium !== '', held: of.media.held } }),
-    clients: [...of.users].map((user) => clientStatus(user, rates)),
-    ...counters,
+    clients: [...users].map((user) => clientStatus(user, rates)),
+    connections: users.size,
+    connectionsTotal,
+    ...counts,
     ...(rates && { rates: rates.of(counters, of.meter) }),
   };
 }

@@ -18,7 +18,7 @@ import { numberOption } from '../options.js';
 import type { Given, Options } from '../table.js';
 import { filterOptionsOf } from '../topics.js';
 import { stderrLogger, type CliIo } from '../ui/io.js';
-import { ProgressLine } from '../ui/progress.js';
+import { noteSeconds, ProgressLine } from '../ui/progress.js';
 import { Interrupted, onSignals } from '../ui/signals.js';
 import { printDryRun } from './copy-dry-run.js';
 
@@ -54,6 +54,9 @@ const options = {
     about: 'how long to try to restore a lost connection before the copy stops',
   },
   json: { about: 'print the result as JSON' },
+  progress: {
+    about: `without a terminal, print the progress on stderr every ${noteSeconds} s, for a service or a log; a terminal always shows it`,
+  },
   quiet: { about: 'print no progress and no messages but warnings and errors' },
   ...filterOptionsOf(['partition', 'offset', 'size', 'format', 'may-open', 'rate', 'assume-same']),
 } as const satisfies Options;
@@ -69,7 +72,19 @@ export const command = defineCommand({
     overwritten; a device that is mounted or in use is refused. The command ends when all data is durable. The filters
     among the options apply to FROM.`,
   options,
-  often: ['verify', 'resume', 'dry-run', 'partition', 'offset', 'size', 'rate', 'reconnect', 'json', 'quiet'],
+  often: [
+    'verify',
+    'resume',
+    'dry-run',
+    'partition',
+    'offset',
+    'size',
+    'rate',
+    'reconnect',
+    'progress',
+    'json',
+    'quiet',
+  ],
   topics: ['sources'],
   notes: `
     A copy that stops (Ctrl-C, a lost connection, a bad block, a crash) continues with --resume: a small journal,
@@ -94,6 +109,7 @@ async function run({ values, operands }: Given<typeof options>, io: CliIo): Prom
   const jobs = numberOption('jobs', values.jobs, 1, 64);
   const reconnectSeconds = numberOption('reconnect', values.reconnect, 0, 86_400);
   const { 'dry-run': dryRun } = values;
+  if (values.progress && values.quiet) throw usageError('give --progress or --quiet, not both');
   const filters = filtersOf(values);
   const [origin, place] = [parseSource(from), parseSource(to)];
   const log = stderrLogger(io, values.quiet || values.json);
@@ -154,13 +170,18 @@ interface ReportOptions {
   readonly to: string;
   readonly json: boolean;
   readonly quiet: boolean;
+  readonly progress: boolean;
   readonly log: Logger;
 }
 
 /** Runs a copy, shows its progress and prints its result. */
-async function report(job: CopyJob, { from, to, json, quiet, log }: ReportOptions, io: CliIo): Promise<number> {
-  const progress = new ProgressLine(io);
-  const shows = !quiet && !json && io.stderr.isTTY === true;
+async function report(
+  job: CopyJob,
+  { from, to, json, quiet, progress: notes, log }: ReportOptions,
+  io: CliIo,
+): Promise<number> {
+  const progress = new ProgressLine(io, { notes });
+  const shows = notes || (!quiet && !json && io.stderr.isTTY === true);
   try {
     await job.run((label, done, total) => void (shows && progress.bytes(label, done, total)));
   } catch (error) {

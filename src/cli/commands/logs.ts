@@ -16,21 +16,23 @@ import { numberOption } from '../options.js';
 import { onSignals } from '../ui/signals.js';
 import { runningSites, siteCalled } from '../../app/site/site.js';
 import { cleanLogs } from './logs-clean.js';
+import { listLogs } from './logs-list.js';
 
 const options = {
   lines: { value: 'N', short: 'n', default: '200', about: 'the last N lines of each log' },
   follow: { short: 'f', about: 'continue with new lines, until the site ends or Ctrl-C' },
   console: { about: 'print the output of the consoles instead' },
   site: { value: 'SITE', about: 'the site, if several run; or one that has ended' },
+  list: { about: 'list the logs that there are, with their sizes and the times of their last lines, and print no log' },
   clean: { about: 'remove the logs of what has ended, or of the named sites and processes, and print nothing else' },
   'older-than': { value: 'DAYS', about: 'clean: only logs without a new line for so many days' },
-  json: { about: 'print each line as an object with computer, time and text' },
+  json: { about: 'print each line as an object with computer, time and text; list: a list of objects' },
 } as const satisfies Options;
 
 export const command = defineCommand({
   name: 'logs',
   summary: 'print the logs of a site or of detached processes',
-  usage: ['[COMPUTER|NAME]... [OPTIONS]', '--clean [NAME]... [--older-than DAYS]'],
+  usage: ['[COMPUTER|NAME]... [OPTIONS]', '--list [NAME]... [--json]', '--clean [NAME]... [--older-than DAYS]'],
   about: `
     Prints the log of each computer, or of the named ones: the messages of its hypervisor, its states and the steps of its
     boot. Each line has its time and, if there are several computers, the computer's name in front. The logs remain when
@@ -43,6 +45,7 @@ export const command = defineCommand({
     'farbus logs server --follow',
     'farbus logs store --follow',
     'farbus logs --console desk --lines 50',
+    'farbus logs --list',
     'farbus logs --clean --older-than 30',
   ],
   pages: ['site'],
@@ -54,6 +57,10 @@ export const command = defineCommand({
 const pollMs = 200;
 
 async function run({ values, operands, given }: Given<typeof options>, io: CliIo): Promise<number> {
+  if (values.list) {
+    if (given.size > (given.has('json') ? 2 : 1)) throw usageError('--list takes only --json');
+    return listLogs(operands, values.json, io);
+  }
   if (values.clean) {
     if (given.size > (given.has('older-than') ? 2 : 1)) throw usageError('--clean takes only --older-than');
     const days = values['older-than'] === undefined ? 0 : numberOption('older-than', values['older-than'], 0, 36_500);

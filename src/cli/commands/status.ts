@@ -199,7 +199,16 @@ function exportLines(of: ExportStatus): string[] {
     ...rateLines(of.rates, '    '),
     ...wayLine(of.route, of.away),
     ...(of.lock ? [`    ${lockText(of.lock)}`] : []),
+    ...connectionLines(of),
     ...of.clients.flatMap((client) => clientLines(client, of.writer === client.id)),
+  ];
+}
+
+/** A server of 0.1.0 does not tell the present number. */
+function connectionLines({ connections, connectionsTotal }: ExportStatus): string[] {
+  if (connectionsTotal === undefined) return [];
+  return [
+    `    ${connections} ${connections === 1 ? 'connection' : 'connections'}, ${connectionsTotal} since the start`,
   ];
 }
 

@@ -1,6 +1,6 @@
 /**
  * Progress of long work on stderr: redrawn on a terminal, in one line of its width; otherwise one
- * line at the end.
+ * line at the end or, if asked for, a line now and then.
  */
 import { formatBytes } from '../../base/format.js';
 import type { CliIo } from './io.js';
@@ -8,6 +8,8 @@ import { isSmartTerminal, symbolsOf } from './style.js';
 
 /** Minimum interval between two redraws, in ms. */
 const redrawMs = 100;
+/** Interval of the lines that are asked for without a terminal, in seconds. */
+export const noteSeconds = 10;
 /** Cells of the progress bar. */
 const barCells = 20;
 /** Width of a terminal that does not tell its width, in columns. */
@@ -54,6 +56,8 @@ const shortestLabel = 4;
 export class ProgressLine {
   readonly #io: CliIo;
   readonly #redraws: boolean;
+  /** True if lines are written now and then, instead of one that is redrawn. */
+  readonly #notes: boolean;
   #drawn = false;
   #last = 0;
   #label = '';
@@ -61,9 +65,11 @@ export class ProgressLine {
   /** Bytes done when the label was first shown; they do not count for the rate. */
   #before = 0;
 
-  constructor(io: CliIo) {
+  /** @param notes true if a line is to be written now and then where none is redrawn */
+  constructor(io: CliIo, { notes = false } = {}) {
     this.#io = io;
     this.#redraws = isSmartTerminal(io.stderr, io.env);
+    this.#notes = notes && !this.#redraws;
   }
 
   /** Shows that `done` of `total` bytes of `label` are done. */
@@ -73,31 +79,33 @@ export class ProgressLine {
       this.#label = label;
       this.#started = now;
       this.#before = done;
-      this.#last = 0;
+      this.#last = this.#notes ? now : 0;
     }
     const finished = done >= total;
-    if (!finished && now - this.#last < redrawMs) return;
+    if (!finished && now - this.#last < (this.#notes ? noteSeconds * 1000 : redrawMs)) return;
     this.#last = now;
+    if (!this.#redraws && (finished || !this.#notes)) {
+      // The result follows a note at once, so the end gets none.
+      if (finished && !this.#notes) this.#io.stderr.write(`  ${label}: ${formatBytes(total)}\n`);
+      return;
+    }
     const seconds = Math.max(1, now - this.#started) / 1000;
     const rate = (done - this.#before) / seconds;
-    if (this.#redraws) {
-      const part = total > 0 ? Math.min(1, done / total) : 1;
-      const { full, empty } = symbolsOf(this.#io.env);
-      const filled = Math.floor(part * barCells);
-      const parts = {
-        label,
-        bar: full.repeat(filled) + empty.repeat(barCells - filled),
-        percent: `${Math.floor(part * 100)}%`,
-        amount: `${formatBytes(done)} of ${formatBytes(total)}`,
-        rate: `${formatBytes(rate)}/s`,
-        // After less than a second an estimate would be meaningless.
-        left: !finished && seconds > 1 && rate > 0 ? `${duration((total - done) / rate)} left` : '',
-      };
-      this.#draw(progressLine(parts, this.#width()));
-      if (finished) this.end();
-    } else if (finished) {
-      this.#io.stderr.write(`  ${label}: ${formatBytes(total)}\n`);
-    }
+    const part = total > 0 ? Math.min(1, done / total) : 1;
+    const { full, empty } = symbolsOf(this.#io.env);
+    const filled = Math.floor(part * barCells);
+    const parts = {
+      label,
+      bar: this.#notes ? '' : full.repeat(filled) + empty.repeat(barCells - filled),
+      percent: `${Math.floor(part * 100)}%`,
+      amount: `${formatBytes(done)} of ${formatBytes(total)}`,
+      rate: `${formatBytes(rate)}/s`,
+      // After less than a second an estimate would be meaningless.
+      left: !finished && seconds > 1 && rate > 0 ? `${duration((total - done) / rate)} left` : '',
+    };
+    if (this.#notes) return void this.#io.stderr.write(`farbus: ${progressLine(parts, Infinity).trim()}\n`);
+    this.#draw(progressLine(parts, this.#width()));
+    if (finished) this.end();
   }
 
   /** Shows a status without a known end, and for how long. Does nothing without a terminal. */

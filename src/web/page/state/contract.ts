@@ -31,7 +31,9 @@ export interface ExportInfo {
   /** Seconds since the server of its source was lost; absent while it is there. */
   readonly away?: number;
   readonly clients: readonly ClientInfo[];
+  /** Connections that use it now, and that have used it since it was opened. */
   readonly connections: number;
+  readonly connectionsTotal: number;
   readonly requests: number;
   readonly errors: number;
   readonly bytesRead: number;
