@@ -6,6 +6,7 @@
  * Not here: how a protocol fences a place (the initiators).
  */
 import { onAbort } from '../base/abort.js';
+import { AwakeClock } from '../base/awake-clock.js';
 import { BackOff } from '../base/back-off.js';
 import { messageOf } from '../base/errors.js';
 import type { Logger } from '../base/log.js';
@@ -54,8 +55,12 @@ export class Fence {
     this.#options = options;
     // A timer can run for at most 2^31 ms.
     const seconds = Math.min(Math.max(options.seconds, minSeconds), 2_000_000);
-    const deadline = setTimeout(() => this.#late(seconds), seconds * 1000);
-    this.#done = this.#run().finally(() => clearTimeout(deadline));
+    const clock = new AwakeClock();
+    const cancel = clock.after(seconds * 1000, () => this.#late(seconds));
+    this.#done = this.#run().finally(() => {
+      cancel();
+      clock.stop();
+    });
   }
 
   /** A fence against the writes of earlier lives; undefined if there are none to fence. */

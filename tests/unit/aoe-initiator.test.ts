@@ -1,7 +1,7 @@
 /**
  * The AoE initiator on a hub: cuts, restarts, late copies of writes, aborts, and forged answers.
  */
-import { afterEach, describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
 import { buffersOf, type Buffers } from '../../src/base/buffers.js';
 import { FaultFilter } from '../../src/block/filters/fault.js';
 import { Hub } from '../../src/network/ethernet/hub.js';
@@ -88,6 +88,41 @@ describe('an AoE initiator', () => {
     await device.read(0, buffersOf(back));
     expect(Buffer.compare(back, bytes)).toBe(0);
     expect(states).toEqual(['connected', 'reconnecting', 'connected']);
+  });
+
+  it('gives a command that was under way in a long outage or sleep its time again', async () => {
+    const slow = new FaultFilter(new MemoryDevice(size));
+    const hub = new Hub({ mtu: 9000 });
+    const states: string[] = [];
+    const options = { ...at, commandSeconds: 300, onState: (state: string) => states.push(state) };
+    new AoeTarget(hub, slow, at);
+    const device = await connectAoe(hub, options);
+    closing.push(
+      () => hub.close(),
+      () => device.close(),
+    );
+    const rule = slow.add({ on: ['read'], action: 'stall', count: 1 });
+    const now = performance.now.bind(performance);
+    let passed = 0;
+    vi.spyOn(performance, 'now').mockImplementation(() => now() + passed);
+    try {
+      hub.cut = true;
+      const read = device.read(0, fill(0)).then(
+        () => 'read',
+        (error: Error) => error.message,
+      );
+      await sleep(50);
+      passed = 400_000;
+      for (let i = 0; i < 500 && states.at(-1) !== 'reconnecting'; i++) await sleep(20);
+      hub.cut = false;
+      for (let i = 0; i < 500 && rule.hits === 0; i++) await sleep(20);
+      // Longer than the time after which the command is sent again.
+      await sleep(500);
+      slow.release();
+      expect(await read).toBe('read');
+    } finally {
+      vi.restoreAllMocks();
+    }
   });
 
   it('fails with "unreachable" after the reconnect time, then at once, and works again later', async () => {

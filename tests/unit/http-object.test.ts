@@ -84,6 +84,31 @@ it('an outage within a slow read does not count as slowness', async () => {
   expect([ended, away]).toEqual([true, []]);
 });
 
+it('a read that is under way when the process sleeps is tried again on waking', async () => {
+  const now = performance.now.bind(performance);
+  let slept = 0;
+  vi.spyOn(performance, 'now').mockImplementation(() => now() + slept);
+  try {
+    let cut: ((reason: Error) => void) | undefined;
+    let requests = 0;
+    const send: Send = (_url, request) => {
+      if (++requests !== 2) return answer(request);
+      return new Promise((_resolve, reject) => (cut = reject));
+    };
+    const object = await HttpObject.open({ ...options, send, close: async () => undefined }, signal);
+    const read = object.read(0, buffersOf(new Uint8Array(512)), signal);
+    const ended = read.then(() => 'read', messageOf);
+    await vi.advanceTimersByTimeAsync(1000);
+    slept = 3_600_000;
+    cut!(new Error('the connection ended'));
+    await vi.advanceTimersByTimeAsync(1000);
+    expect(await ended).toBe('read');
+    object.stop();
+  } finally {
+    vi.restoreAllMocks();
+  }
+});
+
 it.each([
   ['seconds', () => '30'],
   ['a date', () => new Date(Date.now() + 30_000).toUTCString()],

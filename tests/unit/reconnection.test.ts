@@ -78,6 +78,53 @@ describe('reconnection', () => {
     }
   });
 
+  it('does not count a sleep after the return of the server, also if its socket notices it first', async () => {
+    const { reconnection } = setUp(10);
+    const now = performance.now.bind(performance);
+    let slept = 0;
+    vi.spyOn(performance, 'now').mockImplementation(() => now() + slept);
+    try {
+      const waiting = request();
+      reconnection.keep([waiting.one], 'cut');
+      reconnection.lost('cut');
+      await vi.advanceTimersByTimeAsync(1000);
+      // The server is back, and has the request again.
+      reconnection.calm();
+      reconnection.connected();
+      await vi.advanceTimersByTimeAsync(1000);
+      slept = 3_600_000;
+      expect(reconnection.keep([waiting.one], 'cut again')).toEqual([waiting.one]);
+      // 2 s, up to 2 s of the sleep, and the rest awake.
+      reconnection.lost('cut again');
+      await vi.advanceTimersByTimeAsync(8000);
+      expect(reconnection.keep([waiting.one], 'and again')).toEqual([]);
+      expect(await waiting.result).toBe('unreachable');
+    } finally {
+      reconnection.close();
+      vi.restoreAllMocks();
+    }
+  });
+
+  it('ends, however often and however long the process sleeps', async () => {
+    const { reconnection, failed } = setUp(60);
+    const now = performance.now.bind(performance);
+    let slept = 0;
+    vi.spyOn(performance, 'now').mockImplementation(() => now() + slept);
+    try {
+      reconnection.lost('cut');
+      let wakes = 0;
+      for (; failed.length === 0 && wakes < 1000; wakes++) {
+        slept += 3_600_000;
+        await vi.advanceTimersByTimeAsync(500);
+      }
+      // Each counts for 2 s.
+      expect(wakes).toBe(30);
+    } finally {
+      reconnection.close();
+      vi.restoreAllMocks();
+    }
+  });
+
   it('without a reconnect time fails requests at once', () => {
     const { reconnection, states, failed } = setUp(0);
     expect(reconnection.lost('cut')).toBe(false);

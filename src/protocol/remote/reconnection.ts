@@ -10,6 +10,7 @@
  * Not here: each protocol's connection, and its fence against requests that an old connection left
  * behind (nbd/initiator/session.ts, channels/pool.ts, aoe/initiator/link.ts).
  */
+import { AwakeClock } from '../../base/awake-clock.js';
 import { messageOf } from '../../base/errors.js';
 import { BackOff } from '../../base/back-off.js';
 import { ThrottledLogger, type Logger, type LogLevel } from '../../base/log.js';
@@ -55,10 +56,6 @@ export interface RetryOptions {
 const closeMs = 4000;
 /** Longest reconnect time, in seconds. */
 const longestSeconds = 2_000_000;
-/** Interval at which the reconnect time is counted, in ms. */
-const countMs = 500;
-/** Time between two counts, in ms. If more has passed, the process has slept meanwhile. */
-const mostCounted = 2000;
 
 export class Reconnection {
   readonly #options: ReconnectionOptions;
@@ -71,12 +68,15 @@ export class Reconnection {
   #reason = '';
   /** How long requests wait for a new connection, in ms. */
   #patience: number;
-  /** The timer for the end of that time, while requests may have to wait. */
-  #deadline: ReturnType<typeof setTimeout> | undefined;
+  /** Cancels the end of that time; set while requests may have to wait. */
+  #deadline: (() => void) | undefined;
   /** The timer for the end of waiting for requests in flight, once closing is imminent. */
   #closing: ReturnType<typeof setTimeout> | undefined;
-  /** How long the process has slept while it had no connection, in ms. */
-  #asleep = 0;
+  /**
+   * Counts from each loss for the reconnect time, also after the return of the server: requests
+   * that were sent again are not answered yet, and {@link keep} may have to know their age.
+   */
+  readonly #clock = new AwakeClock();
 
   constructor(options: ReconnectionOptions) {
     this.#options = options;
@@ -110,7 +110,7 @@ export class Reconnection {
 
   /** Time for {@link PendingRequest.lostAt}, in ms. It stands still while the process sleeps. */
   now(): number {
-    return performance.now() - this.#asleep;
+    return this.#clock.now();
   }
 
   /** Aborts when the device is closed. */
@@ -169,6 +169,7 @@ export class Reconnection {
     this.#reason = reason;
     const unreachable = this.unreachable();
     const patience = Math.max(this.#patience, leastMs);
+    this.#clock.count(patience);
     return unfinished.filter((request) => {
       request.lostAt ??= now;
       if (request.aborted && !keepAborted) request.fail(abortedError());
@@ -218,6 +219,7 @@ export class Reconnection {
     if (this.#state === 'closed') return false;
     this.#enter('closed', '');
     this.#disarm();
+    this.#clock.stop();
     clearTimeout(this.#closing);
     this.#stop.abort(closedError());
     return true;
@@ -246,21 +248,11 @@ export class Reconnection {
   }
 
   #arm(ms: number): void {
-    const end = this.now() + ms;
-    let last = performance.now();
-    const count = (): void => {
-      const now = performance.now();
-      this.#asleep += Math.max(0, now - last - mostCounted);
-      last = now;
-      const left = end - this.now();
-      if (left > 0) this.#deadline = setTimeout(count, Math.min(left, countMs));
-      else this.fail(this.unreachable());
-    };
-    this.#deadline = setTimeout(count, Math.min(ms, countMs));
+    this.#deadline = this.#clock.after(ms, () => this.fail(this.unreachable()));
   }
 
   #disarm(): void {
-    clearTimeout(this.#deadline);
+    this.#deadline?.();
     this.#deadline = undefined;
   }
 

@@ -14,6 +14,7 @@
  * Not here: how a request is sent (send.node.ts, send-fetch.ts; s3/: signatures).
  */
 import { JoinedAbort, onAbort } from '../../base/abort.js';
+import { AwakeClock } from '../../base/awake-clock.js';
 import { buffersOf, type Buffers } from '../../base/buffers.js';
 import { connectionFailure } from '../../base/connection-failure.js';
 import { ThrottledLogger, type Logger } from '../../base/log.js';
@@ -81,7 +82,9 @@ export class HttpObject {
   /** Its abort ends all reads. */
   readonly #stop = new AbortController();
   #free = mostRequests;
-  /** When bytes last arrived, for any read. */
+  /** The time without bytes does not count while this process sleeps. */
+  readonly #clock = new AwakeClock();
+  /** When bytes last arrived, for any read, in ms of the clock. */
   #heard = 0;
   #latencyMs = Infinity;
   /** Requests may wait behind others: the answers have fitted so far. */
@@ -131,6 +134,7 @@ export class HttpObject {
   /** Ends all reads. */
   stop(): void {
     this.#stop.abort();
+    this.#clock.stop();
   }
 
   close(): Promise<void> {
@@ -152,12 +156,13 @@ export class HttpObject {
     least = into.length,
   ): Promise<void> {
     let done = 0;
-    let latest = performance.now();
+    let latest = this.#clock.now();
     let pauseMs = 100;
     let isMoved = false;
     let isFirst = true;
     let transferMs = Math.max(patience.busyMs, silenceMs) + into.length / leastRate;
     while (done < least) {
+      this.#clock.count(Math.max(patience.lostMs, patience.busyMs, silenceMs));
       let began = 0;
       try {
         const rest = into.slice(done, into.length);
@@ -167,12 +172,12 @@ export class HttpObject {
           // While others get bytes, the wait for a turn is no silence of the server.
           if (isFirst) latest = Math.max(latest, this.#heard);
           isFirst = false;
-          began = performance.now();
+          began = this.#clock.now();
           return this.#request(asked, rest, signal, Math.max(transferMs, silenceMs));
         });
         if (arrived === 0) throw new Passing('the server ends its answers early');
         done += arrived;
-        latest = performance.now();
+        latest = this.#clock.now();
         transferMs -= latest - began;
         if (transferMs <= 0 && done < least) throw new BlockError('unreachable', this.#about('the server is too slow'));
         pauseMs = 100;
@@ -181,7 +186,7 @@ export class HttpObject {
         if (!(error instanceof Passing)) throw error;
         if (error instanceof Moved && isMoved) throw new BlockError('io', this.#about(error.message));
         isMoved ||= error instanceof Moved;
-        const left = latest + (error.isBusy ? patience.busyMs : patience.lostMs) - performance.now();
+        const left = latest + (error.isBusy ? patience.busyMs : patience.lostMs) - this.#clock.now();
         if (left <= 0) {
           throw new BlockError('unreachable', this.#about(error.message), { cause: error });
         }
@@ -229,7 +234,8 @@ export class HttpObject {
       const length = range.end - range.start;
       const arrived = (count: number): void => {
         done += count;
-        this.#heard = silence.heard();
+        silence.heard();
+        this.#heard = this.#clock.now();
       };
       const take = (part: Uint8Array): void => {
         // After a failure the memory belongs to another request.
@@ -360,7 +366,7 @@ export class HttpObject {
         reject(reason);
       };
       const check = (): void => {
-        const left = until() - performance.now();
+        const left = until() - this.#clock.now();
         if (left > 0) timer = setTimeout(check, Math.min(left, longestTimer));
         else leave(new Passing('the server does not answer', { isBusy: true }));
       };

@@ -31,9 +31,9 @@ export class Silence {
     return this.#passed;
   }
 
-  /** The other side said something: the time begins anew. Returns performance.now(). */
-  heard(): number {
-    return (this.#heardAt = performance.now());
+  /** The other side said something: the time begins anew. */
+  heard(): void {
+    this.#heardAt = performance.now();
   }
 
   /** Takes the function that ends the transfer. Calls it at once if the transfer is over. */

@@ -59,7 +59,10 @@ export class SentCommand {
   copies = 0;
   sentAt = 0;
   order = 0;
-  /** Time of the first copy with any tag; undefined if never sent. */
+  /**
+   * Time of the first copy with any tag, in ms of the exchange's clock, moved by the times for
+   * which the target was lost; undefined if never sent.
+   */
   firstSentAt: number | undefined;
   /** Number of answers to commands sent after its last copy. */
   overtaken = 0;

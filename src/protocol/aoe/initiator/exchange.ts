@@ -6,6 +6,7 @@
  *
  * Not here: finding a target again that does not answer (link.ts).
  */
+import { AwakeClock } from '../../../base/awake-clock.js';
 import type { Steps } from '../../../base/steps.js';
 import { nextIteration } from '../../../base/event-loop.js';
 import { abortedError, BlockError } from '../../../block/errors.js';
@@ -44,7 +45,9 @@ const goneMs = 4000;
 /** The commands of one link, waiting and in flight. */
 export class Exchange {
   readonly #options: ExchangeOptions;
-  readonly #inFlight = new InFlight();
+  /** A sleep of this process is no silence of the target to one command. */
+  readonly #clock = new AwakeClock();
+  readonly #inFlight = new InFlight(this.#clock);
   readonly #durability = new Durability('target');
   readonly #quarantine: Quarantine;
   #way: Way | undefined;
@@ -53,6 +56,8 @@ export class Exchange {
   #running = false;
   #pumping = false;
   #timer: ReturnType<typeof setTimeout> | undefined;
+  /** When sending was stopped last, in ms of the clock. */
+  #stoppedAt = 0;
   /**
    * A sent command was given up: a new session must fence its copies before anything else is sent.
    */
@@ -106,6 +111,9 @@ export class Exchange {
     const before = this.#way?.contact;
     this.#way = { shelf, slot, from: port.mac, contact };
     this.#fence = false;
+    // The reconnect time is the limit while the target is lost, and may be longer.
+    const away = this.#clock.now() - this.#stoppedAt;
+    for (const command of this.#waiting) if (command.firstSentAt !== undefined) command.firstSentAt += away;
     let lost: BlockError | undefined;
     if (contact.grant) {
       if (before?.grant?.generation !== contact.grant.generation) {
@@ -170,6 +178,7 @@ export class Exchange {
   /** Stops sending until {@link start}. Commands in flight become waiting ones. */
   stop(): void {
     this.#running = false;
+    this.#stoppedAt = this.#clock.now();
     this.#waiting.unshift(...this.#inFlight.takeAll());
     this.#inFlight.collapse();
     this.#waiting = this.#waiting.filter((command) => !this.#dropIfAborted(command));
@@ -196,6 +205,7 @@ export class Exchange {
 
   close(): void {
     this.#running = false;
+    this.#clock.stop();
     clearTimeout(this.#timer);
   }
 
@@ -233,6 +243,7 @@ export class Exchange {
       while (needsOtherTag(command, this.#way!));
       if (this.#options.steps.on) this.#trace(command);
     }
+    this.#clock.count(this.#options.commandSeconds * 1000);
     this.#inFlight.add(command);
     this.#transmit(command);
   }
@@ -279,7 +290,7 @@ export class Exchange {
     if (silence >= askMs) ask();
     let room = this.#inFlight.burst;
     for (const command of this.#inFlight.due()) {
-      if (performance.now() - command.firstSentAt! > commandSeconds * 1000) {
+      if (this.#clock.now() - command.firstSentAt! > commandSeconds * 1000) {
         this.#dropped(command);
         this.#finish(command, new BlockError('io', `the target has not answered for ${commandSeconds} seconds`));
         continue;

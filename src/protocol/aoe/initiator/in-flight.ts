@@ -2,6 +2,7 @@
  * The commands in flight: how many there may be, when each is due to be sent again, and which ones
  * are regarded as lost. It sends nothing itself.
  */
+import type { AwakeClock } from '../../../base/awake-clock.js';
 import { tagSpan } from '../session.js';
 import type { SentCommand } from './command.js';
 import { RoundTrip } from './round-trip.js';
@@ -23,11 +24,17 @@ export class InFlight {
   readonly #commands = new Map<number, SentCommand>();
   readonly #roundTrip = new RoundTrip();
   readonly #window = new CongestionWindow();
+  readonly #clock: AwakeClock;
   #order = 0;
   /**
    * Time of the last frame from the target, or of the first command if none was in flight before.
    */
   #heardAt = 0;
+
+  /** @param clock for {@link SentCommand.firstSentAt} */
+  constructor(clock: AwakeClock) {
+    this.#clock = clock;
+  }
 
   get size(): number {
     return this.#commands.size;
@@ -68,7 +75,7 @@ export class InFlight {
     const now = performance.now();
     command.copies++;
     command.sentAt = now;
-    command.firstSentAt ??= now;
+    command.firstSentAt ??= this.#clock.now();
     command.order = ++this.#order;
     command.overtaken = 0;
   }
