@@ -19,6 +19,7 @@ export const silent: Logger = { log: () => undefined };
 
 /**
  * Passes on at most one message per `key` in `intervalMs` ms, so that a peer cannot flood the log.
+ * The others are dropped without a word; WindowedLogger (log-window.ts) counts them.
  */
 export class ThrottledLogger {
   readonly #to: Logger;

@@ -249,6 +249,38 @@ describe('computers', () => {
   });
 });
 
+describe('a computer of a site that crashes when it is started', () => {
+  it('says why, and no longer that it starts', async () => {
+    const detail = 'its process ended by itself: SIGSEGV';
+    const facts = { state: 'running', uses: [], reach: [] };
+    const computers = [{ name: 'box', state: 'crashed', detail, uses: [], reach: [] }];
+    const site = await register(
+      { kind: 'site', name: 'lab', usual: 'lab', env: process.env, end: () => undefined },
+      { ...facts, computers },
+    );
+    let started = 0;
+    site.serve(
+      ({ command }) => Promise.resolve(command === 'start-computer' ? { started: ++started } : {}),
+      () => ({ ...facts, computers }),
+    );
+    try {
+      await open();
+      await go('computers');
+      const box = page.locator('section', { has: page.getByRole('heading', { name: 'lab/box' }) });
+      await box.getByText(detail).waitFor();
+      const start = box.getByRole('button', { name: 'Start' });
+      await start.click();
+      await expect.poll(() => started).toBe(1);
+      await box.getByText('Starting lab/box').waitFor({ state: 'detached' });
+      expect(await box.getByText('lab/box starts.').count()).toBe(0);
+      await box.getByText(detail).waitFor();
+    } finally {
+      await site.close();
+    }
+    expect(errors).toEqual([]);
+  });
+});
+
 describe('lend a file', () => {
   it('makes a picked file an export of the server, and ends it', async () => {
     const content = randomBytes(3 * MiB);

@@ -39,7 +39,7 @@ beforeAll(async () => {
   );
   const parts = [
     { name: 'client', state: 'running', uses: [], reach: [] },
-    { name: 'gone', state: 'ended', uses: [], reach: [] },
+    { name: 'gone', state: 'crashed', detail: 'its process ended by itself: SIGKILL', uses: [], reach: [] },
   ];
   const site = await register(
     { ...common, kind: 'site', name: 'lab', end: () => undefined },
@@ -74,7 +74,14 @@ test('those of farbus run and of sites are listed, with what they can, and witho
       can: ['console', 'screen', 'keys', 'media', 'stop'],
     },
     { name: 'lab/client', site: 'lab', drives: [], can: ['console', 'pause', 'stop', 'reset'] },
-    { name: 'lab/gone', site: 'lab', drives: [], can: ['start'] },
+    {
+      name: 'lab/gone',
+      site: 'lab',
+      state: 'crashed',
+      detail: 'its process ended by itself: SIGKILL',
+      drives: [],
+      can: ['start'],
+    },
   ]);
 });
 

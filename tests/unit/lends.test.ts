@@ -120,6 +120,23 @@ describe('a lent file', () => {
     expect(await read).toEqual(content.slice(512, 1024));
   });
 
+  test('that comes and goes quickly, and many of them, leave few lines in the log, and how it ended', async () => {
+    const { exports, lends, lines } = setUp();
+    const quickly = async (name: string): Promise<void> => {
+      const [, call] = await lent(lends, exports, new MemoryDevice(512), name);
+      lends.stop(name, call);
+    };
+    for (let times = 0; times < 50; times++) await quickly('cd');
+    for (let each = 0; each < 50; each++) await quickly(`disk-${each}`);
+    lends.close();
+    expect(lines.length).toBeLessThan(50);
+    expect(lines.slice(-3)).toEqual([
+      expect.stringMatching(/: lends "cd", 512 bytes \(and 48 more like this before\)$/),
+      '"cd" is no longer lent: the browser has stopped lending it (and 48 more like this before)',
+      expect.stringMatching(/^\d+ more lines about lent exports were left out$/),
+    ]);
+  });
+
   test('is not taken over with another token, except by the console', async () => {
     const { exports, lends } = setUp();
     const disk = file(bytesOf(7));

@@ -11,6 +11,7 @@ import { parseMac } from '../../src/network/ethernet/mac.js';
 import type { ComputerEvents, StartComputer } from '../../src/site/computer.js';
 import { FramePipe, lendPort, PipeSegment } from '../../src/site/frame-pipe.node.js';
 import { readSite } from '../../src/app/config/site.js';
+import { siteFacts } from '../../src/app/site/site.js';
 import { Supervisor } from '../../src/site/supervisor.js';
 
 const file = `
@@ -59,17 +60,22 @@ function setUp() {
       log: () => undefined,
     },
   });
-  return { supervisor, told, events, typed, opened };
+  return { site, supervisor, told, events, typed, opened };
 }
 
 describe('a site that runs', () => {
   it('reports every state; the crash of one computer leaves the others running; clients end before servers', async () => {
-    const { supervisor, told, events, opened } = setUp();
+    const { site, supervisor, told, events, opened } = setUp();
     await supervisor.start();
     for (const name of ['s', 'c']) events.get(name)!.state('running', '');
     events.get('s')!.state('crashed', 'SIGKILL');
     expect(told).toEqual(['s running', 'c running', 's crashed']);
     expect(supervisor.status.map(({ state }) => state)).toEqual(['crashed', 'running']);
+    // farbus ps and the console page tell the reason.
+    expect(siteFacts(site, new Map(), () => supervisor.status).computers).toMatchObject([
+      { name: 's', state: 'crashed', detail: 'SIGKILL' },
+      { name: 'c', state: 'running' },
+    ]);
     await supervisor.stop();
     await supervisor.over;
     expect(told.slice(3)).toEqual(['stop c', 'c stopped', 'stop s', 's stopped']);

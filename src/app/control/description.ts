@@ -11,6 +11,8 @@ import { readWays, type SourceWay } from './ways.js';
 export interface ComputerDescription {
   readonly name: string;
   readonly state: string;
+  /** Why it is in this state, for people; absent if there is nothing to say. */
+  readonly detail?: string;
   /** Its engine: `kvm`, `v86`, or `v86: ` and why it is not KVM. */
   readonly engine?: string | undefined;
   readonly uses: readonly string[];
@@ -69,10 +71,11 @@ export async function describe({ kind, name, pid, path }: Registered): Promise<D
 }
 
 function computerOf(value: unknown): ComputerDescription {
-  const { name, state, engine, uses, reach } = fieldsOf(value);
+  const { name, state, detail, engine, uses, reach } = fieldsOf(value);
   return {
     name: String(name),
     state: String(state),
+    ...(typeof detail === 'string' && detail !== '' && { detail }),
     ...(typeof engine === 'string' && { engine }),
     uses: textsOf(uses),
     reach: textsOf(reach),

@@ -139,7 +139,11 @@ export async function register({ kind, name, usual, env, end }: Registering, ear
 
 /** Facts without the secrets of sources. */
 function shown({ uses, ways, computers, ...facts }: Facts): Facts {
-  const parts = computers?.map((one) => ({ ...one, uses: one.uses.map(withoutSecrets) }));
+  const parts = computers?.map((one) => ({
+    ...one,
+    ...(one.detail !== undefined && { detail: withoutSecrets(one.detail) }),
+    uses: one.uses.map(withoutSecrets),
+  }));
   const known = ways && {
     ways: ways.map(({ source, route, ...way }) => ({
       source: withoutSecrets(source),

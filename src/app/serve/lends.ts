@@ -9,6 +9,7 @@
 import { messageOf } from '../../base/errors.js';
 import { visible } from '../../base/printable.js';
 import type { Logger } from '../../base/log.js';
+import { WindowedLogger } from '../../base/log-window.js';
 import type { ExportOptions, Exports, Offered } from '../../export/exports.js';
 import type { ByteStream } from '../../network/stream.js';
 import { CallInDialer } from '../../protocol/nbd/initiator/called-in.js';
@@ -63,11 +64,13 @@ export interface LendsOptions extends LendSettings {
 
 export class Lends {
   #options: LendsOptions;
+  readonly #log: WindowedLogger;
   readonly #byName = new Map<string, Lend>();
   #closed = false;
 
   constructor(options: LendsOptions) {
     this.#options = options;
+    this.#log = new WindowedLogger(options.log, 'lent exports');
   }
 
   /** Sets the settings of exports that are lent from now on. */
@@ -95,7 +98,7 @@ export class Lends {
       found?.end();
       const why = this.#refusal(name, call.token);
       if (why !== undefined) return this.#refuse(name, call, why);
-      const lend = new Lend(name, call, this.#options, () => {
+      const lend = new Lend(name, call, this.#options, this.#log, () => {
         if (this.#byName.get(name) === lend) this.#byName.delete(name);
       });
       this.#byName.set(name, lend);
@@ -115,10 +118,12 @@ export class Lends {
   close(): void {
     this.#closed = true;
     for (const lend of this.#byName.values()) lend.end();
+    this.#log.flush();
   }
 
   #refuse(name: string, call: Call, why: string): void {
-    this.#options.log.log('warn', `${call.stream.peer}: does not lend ${visible(JSON.stringify(name))}: ${why}`);
+    const message = `${call.stream.peer}: does not lend ${visible(JSON.stringify(name))}: ${why}`;
+    this.#log.log('warn', `refused ${name}`, message);
     call.refuse(why);
   }
 
@@ -145,6 +150,7 @@ export class Lends {
 class Lend {
   readonly #name: string;
   readonly #options: LendsOptions;
+  readonly #log: WindowedLogger;
   readonly #ended: () => void;
   readonly #dialer: CallInDialer;
   /** The latest call. It may have another disk, which is not known yet. */
@@ -163,9 +169,10 @@ class Lend {
   /** True if the owner answers. Undefined if it is not being asked. */
   #asked: Promise<boolean> | undefined;
 
-  constructor(name: string, call: Call, options: LendsOptions, ended: () => void) {
+  constructor(name: string, call: Call, options: LendsOptions, log: WindowedLogger, ended: () => void) {
     this.#name = name;
     this.#options = options;
+    this.#log = log;
     this.#ended = ended;
     this.#call = this.#owner = call;
     const shown = JSON.stringify(name);
@@ -194,8 +201,10 @@ class Lend {
 
   /** Makes the first connection and the export. Rejects with a FarbusError. */
   async open(): Promise<void> {
-    const { exports, log, reconnectSeconds, exportOptions } = this.#options;
+    const { exports, reconnectSeconds, exportOptions } = this.#options;
     const { peer } = this.#call.stream;
+    // Its messages name the export, and no peer, whose port would make each one new.
+    const log: Logger = { log: (level, message) => this.#log.log(level, message, message) };
     try {
       this.#accept(this.#call);
       this.#device = await connectNbd(this.#dialer, {
@@ -214,7 +223,7 @@ class Lend {
       this.end();
       throw error;
     }
-    log.log('info', `${peer}: lends ${this.#shown}, ${this.#device.info.size} bytes`);
+    this.#log.log('info', `lends ${this.#name}`, `${peer}: lends ${this.#shown}, ${this.#device.info.size} bytes`);
   }
 
   /** A further call for the name. Returns the reason if it is refused. */
@@ -250,21 +259,22 @@ class Lend {
     const { taken } = this.#dialer;
     const call = taken && this.#calls.get(taken);
     if (!call) return;
-    this.#options.log.log('warn', `${call.stream.peer}: has another file than was lent as ${this.#shown}: ${why}`);
+    const message = `${call.stream.peer}: has another file than was lent as ${this.#shown}: ${why}`;
+    this.#log.log('warn', `other ${this.#name}`, message);
     call.refuse(`not the file that was lent under this name, or changed since: ${why}`);
   }
 
   /** Removes the export and ends the call. */
   end(why?: string): void {
     clearInterval(this.#idle);
-    const { exports, log } = this.#options;
+    const { exports } = this.#options;
     this.#ended();
     this.#dialer.close();
     if (!this.#offered) return;
     // The configuration may have given the name to another export meanwhile.
     if (exports.find(this.#name) === this.#offered) exports.remove(this.#name);
     if (why === undefined) return;
-    log.log('info', `${this.#shown} is no longer lent: ${why}`);
+    this.#log.log('info', `ended ${this.#name}`, `${this.#shown} is no longer lent: ${why}`);
     void this.#offered.close().catch(() => undefined);
   }
 

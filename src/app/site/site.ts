@@ -54,14 +54,18 @@ export function siteFacts(
   engines: ReadonlyMap<string, string>,
   status: () => readonly ComputerStatus[],
 ): Facts {
-  const states = new Map(status().map((one) => [one.name, one.state]));
-  const described = computers.map((of): ComputerDescription => ({
-    name: of.name,
-    state: states.get(of.name) ?? 'starting',
-    engine: engines.get(of.name),
-    uses: [...of.drives.map(driveText), ...of.devices.map((device) => `${device.name}=${device.source}`)],
-    reach: [`farbus console ${name}/${of.name}`],
-  }));
+  const found = new Map(status().map((one) => [one.name, one]));
+  const described = computers.map((of): ComputerDescription => {
+    const { state = 'starting', detail = '' } = found.get(of.name) ?? {};
+    return {
+      name: of.name,
+      state,
+      ...(detail !== '' && { detail }),
+      engine: engines.get(of.name),
+      uses: [...of.drives.map(driveText), ...of.devices.map((device) => `${device.name}=${device.source}`)],
+      reach: [`farbus console ${name}/${of.name}`],
+    };
+  });
   return {
     state: 'running',
     uses: computers.map((of) => of.name),

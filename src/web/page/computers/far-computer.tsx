@@ -32,6 +32,7 @@ export function FarComputer({ info, onChange }: FarComputerProps): JSX.Element {
   const can = (act: string): boolean => info.can.includes(act);
   const toggle = (to: View): void => setView(view === to ? undefined : to);
   const id = `computer-${info.name}`;
+  const broken = info.state === 'crashed' || info.state === 'failed';
   return (
     <section class="panel" aria-labelledby={id}>
       <div class="panel-head">
@@ -55,6 +56,7 @@ export function FarComputer({ info, onChange }: FarComputerProps): JSX.Element {
           )}
         </div>
       </div>
+      {info.detail !== undefined && <p class={broken ? 'bad-text' : 'muted'}>{info.detail}</p>}
       {info.uses.length > 0 && (
         <ul class="uses" aria-label={`Disks of ${info.name}`}>
           {info.uses.map((one) => (
@@ -68,7 +70,7 @@ export function FarComputer({ info, onChange }: FarComputerProps): JSX.Element {
       {view === 'screen' && <FarScreen info={info} />}
       <FarDrives info={info} task={task} onChange={onChange} />
       <Actions info={info} task={task} onChange={onChange} />
-      <Outcome task={task} />
+      <Outcome task={task} over={broken} />
     </section>
   );
 }

@@ -2,8 +2,15 @@
 import type { JSX } from 'preact';
 import type { Task } from './task.js';
 
-export function Outcome({ task }: { readonly task: Task }): JSX.Element {
-  const { busy, said } = task;
+interface OutcomeProps {
+  readonly task: Task;
+  /** True if a success no longer holds: it is not shown then. */
+  readonly over?: boolean;
+}
+
+export function Outcome({ task, over = false }: OutcomeProps): JSX.Element {
+  const { busy } = task;
+  const said = over && task.said?.good ? undefined : task.said;
   return (
     <div role="status" class="outcome">
       {busy !== undefined && <p class="muted">{busy}</p>}

@@ -102,7 +102,6 @@ export interface CommandsEvent {
   readonly commands: readonly ServedCommand[];
 }
 
-/** One computer of `GET /api/computers`. */
 /** A drive of a computer, and the change that is possible now. */
 export interface DriveInfo {
   readonly drive: number;
@@ -111,10 +110,13 @@ export interface DriveInfo {
   readonly can?: 'eject' | 'insert' | 'attach' | 'detach';
 }
 
+/** One computer of `GET /api/computers`. */
 export interface ComputerInfo {
   readonly name: string;
   readonly site?: string;
   readonly state: string;
+  /** Why a computer of a site is in this state; absent if there is nothing to say. */
+  readonly detail?: string;
   readonly since: string;
   readonly uses: readonly string[];
   readonly reach: readonly string[];
