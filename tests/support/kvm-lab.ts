@@ -7,9 +7,10 @@
  * is at {@link hostAddress}. The cache is read-only there: prepare the guests' files before.
  *
  * QEMU's emulated SVM sometimes stops the whole lab: a processor never comes back from its first
- * VMRUN. The lab therefore gives a sign of life each second, and one that has stopped is started
- * again, with a line that says so. These signs and the messages of the lab's kernel are on a serial
- * port of their own, so that the output of a guest is not taken for them.
+ * VMRUN, or the lab's kernel finds its stack overwritten and panics. The lab therefore gives a sign
+ * of life each second. One that has stopped, or whose script does not end in most of its time, is
+ * started again, with a line that says so. These signs and the messages of the lab's kernel are on
+ * a serial port of their own, so that the output of a guest is not taken for them.
  */
 import { spawn } from 'node:child_process';
 import { existsSync, readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs';
@@ -102,15 +103,19 @@ export async function inKvmLab(script: string, limitMs: number): Promise<LabResu
   const kernelFile = join(boot, readdirSync(boot)[0]!);
   const end = performance.now() + limitMs;
   for (let starts = 1; ; starts++) {
-    const { stopped, ...result } = await runQemu(kernelFile, join(folder, 'initramfs'), end - performance.now());
-    if (!stopped || starts === mostStarts) return result;
+    const left = end - performance.now();
+    const allowed = starts < mostStarts ? left * firstShare : left;
+    const { stopped, ...result } = await runQemu(kernelFile, join(folder, 'initramfs'), allowed);
+    if (stopped === undefined || starts === mostStarts) return result;
     console.error(
-      `the KVM lab stopped (start ${starts} of ${mostStarts}); it starts again. Its output:\n${result.output}`,
+      `the KVM lab ${stopped} (start ${starts} of ${mostStarts}); it starts again. Its output:\n${result.output}`,
     );
   }
 }
 
 const mostStarts = 3;
+/** Part of the time that is left, for a start after which another one is possible. */
+const firstShare = 0.6;
 /** Longest time without a sign of life, in ms. A loaded machine delays it by some seconds. */
 const longestSilenceMs = 60_000;
 /** Lines of the lab's kernel about a timer or processor that the emulator has lost. */
@@ -146,7 +151,7 @@ function moduleFile(name: string, path: string): Uint8Array {
   return name === 'kvm-amd' ? withoutFunction(module, 'svm_update_cr8_intercept') : module;
 }
 
-async function runQemu(kernel: string, initrd: string, limitMs: number): Promise<LabResult & { stopped: boolean }> {
+async function runQemu(kernel: string, initrd: string, limitMs: number): Promise<LabResult & { stopped?: string }> {
   const signs = join(tempFolder(), 'signs');
   const machine = [
     '-M',
@@ -177,18 +182,19 @@ async function runQemu(kernel: string, initrd: string, limitMs: number): Promise
   const qemu = spawn('qemu-system-x86_64', [...machine, ...plain, ...boot, ...network, ...root], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
-  const timer = setTimeout(() => qemu.kill('SIGKILL'), limitMs);
   let output = '';
-  let stopped = false;
-  const stop = () => {
-    stopped = true;
+  let stopped: string | undefined;
+  const stop = (how: string) => {
+    stopped ??= how;
     qemu.kill('SIGKILL');
   };
+  const timer = setTimeout(() => stop(`did not end within ${Math.round(limitMs / 1000)} s`), limitMs);
   const last = { length: 0, time: performance.now() };
   const watch = setInterval(() => {
     const { size: length } = statSync(signs, { throwIfNoEntry: false }) ?? { size: 0 };
     if (length > last.length) Object.assign(last, { length, time: performance.now() });
-    if (performance.now() - last.time > longestSilenceMs || lockup.test(messagesIn(signs))) stop();
+    if (performance.now() - last.time > longestSilenceMs) stop('gave no sign of life');
+    if (lockup.test(messagesIn(signs))) stop('lost a processor');
   }, 1000);
   qemu.stdout.on('data', (chunk: Buffer) => {
     output += chunk.toString().replaceAll('\r', '');
@@ -197,10 +203,14 @@ async function runQemu(kernel: string, initrd: string, limitMs: number): Promise
   clearTimeout(timer);
   clearInterval(watch);
   const status = /^lab status (\d+)$/m.exec(output)?.[1];
-  // A kernel that panics starts anew at once, which ends QEMU before the watch has read the message.
-  if (status === undefined && lockup.test(messagesIn(signs))) stopped = true;
+  // A kernel that panics starts anew at once and so ends QEMU before the watch reads the message.
+  if (status === undefined && lockup.test(messagesIn(signs))) stopped ??= 'stopped';
   if (status === undefined) output += `\nThe lab's kernel:\n${messagesIn(signs)}`;
-  return { status: status === undefined ? undefined : Number(status), output, stopped };
+  return {
+    status: status === undefined ? undefined : Number(status),
+    output,
+    ...(status === undefined && stopped !== undefined && { stopped }),
+  };
 }
 
 /** The messages of the lab's kernel in the file of signs. */
