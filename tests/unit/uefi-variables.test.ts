@@ -1,4 +1,5 @@
 /** UEFI's variables in a file. */
+import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
@@ -50,4 +51,30 @@ it('tell that they cannot be kept', async () => {
   variables.changed(initial);
   await variables.close();
   expect(said.join()).toContain("cannot keep UEFI's variables");
+});
+
+it('refuse at once what is no file, and a file without an end', async () => {
+  const folder = tempFolder();
+  const pipe = join(folder, 'pipe');
+  execFileSync('mkfifo', [pipe]);
+  for (const path of [pipe, '/dev/zero', folder]) {
+    await expect(UefiVariables.open(path, initial, log)).rejects.toThrow('has no variables of this UEFI firmware');
+  }
+});
+
+it('of one computer do not replace those that another has kept in the file', async () => {
+  const path = join(tempFolder(), 'vars');
+  const said: string[] = [];
+  const first = await UefiVariables.open(path, initial, log);
+  const second = await UefiVariables.open(path, initial, { log: (_, text) => said.push(text) });
+  const flash = Uint8Array.from(initial);
+  for (const value of [7, 8]) {
+    flash[0x1000] = value;
+    first.changed(flash);
+    await first.close();
+  }
+  second.changed(initial);
+  await second.close();
+  expect(said.join()).toContain('another computer or program has changed');
+  expect(readFileSync(path)[0x1000]).toBe(8);
 });

@@ -2,8 +2,12 @@
  * The variables of a computer's UEFI firmware, such as the boot order that its system has set, in a
  * file of the user's: a copy of the flash in which OVMF keeps them (UEFI Platform Initialization
  * 1.7, volume 3: a firmware volume).
+ *
+ * Two computers must not use one file: each would overwrite the variables of the other. So a file
+ * that another program has changed since it was read or written here is left as it is.
  */
-import { readFile } from 'node:fs/promises';
+import { constants, type BigIntStats } from 'node:fs';
+import { open, stat } from 'node:fs/promises';
 import { FarbusError, errnoOf, messageOf } from '../../base/errors.js';
 import { replaceFile } from '../../base/files.node.js';
 import type { Logger } from '../../base/log.js';
@@ -26,12 +30,15 @@ export class UefiVariables implements FirmwareVariables {
   readonly content: Uint8Array;
   readonly #path: string | undefined;
   readonly #log: Logger;
+  /** The file as it was read or written here last; '' if there was none. */
+  #version: string;
   #latest: Uint8Array | undefined;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #writing: Promise<void> = Promise.resolve();
 
-  private constructor(path: string | undefined, content: Uint8Array, log: Logger) {
+  private constructor(path: string | undefined, content: Uint8Array, version: string, log: Logger) {
     this.#path = path;
+    this.#version = version;
     this.content = content;
     this.#log = log;
   }
@@ -42,13 +49,8 @@ export class UefiVariables implements FirmwareVariables {
    * @throws FarbusError if the file has other content
    */
   static async open(path: string | undefined, initial: Uint8Array, log: Logger): Promise<UefiVariables> {
-    const found = path === undefined ? undefined : await read(path);
-    if (
-      found &&
-      (found.length !== initial.length || found.toString('latin1', signatureAt, signatureAt + 4) !== signature)
-    )
-      throw new FarbusError(`${path!} has no variables of this UEFI firmware: give another file, or delete it`);
-    return new UefiVariables(path, found ?? initial, log);
+    const found = path === undefined ? undefined : await read(path, initial.length);
+    return new UefiVariables(path, found?.content ?? initial, found?.version ?? '', log);
   }
 
   changed(content: Uint8Array): void {
@@ -68,16 +70,52 @@ export class UefiVariables implements FirmwareVariables {
     this.#timer = undefined;
     const copy = Uint8Array.from(this.#latest!);
     this.#writing = this.#writing
-      .then(() => replaceFile(this.#path!, [copy], { durable: true }))
+      .then(() => this.#replace(this.#path!, copy))
       .catch((error: unknown) => this.#log.log('warn', `cannot keep UEFI's variables: ${messageOf(error)}`));
+  }
+
+  async #replace(path: string, content: Uint8Array): Promise<void> {
+    const found = await versionAt(path);
+    if (found !== '' && found !== this.#version)
+      throw new FarbusError(`another computer or program has changed ${path}: give each computer a file of its own`);
+    await replaceFile(path, [content], { durable: true });
+    this.#version = await versionAt(path);
   }
 }
 
-async function read(path: string): Promise<Buffer | undefined> {
+/** Distinguishes the versions of the file at `path`; '' if there is none. */
+async function versionAt(path: string): Promise<string> {
   try {
-    return await readFile(path);
+    return versionOf(await stat(path, { bigint: true }));
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return '';
+    throw error;
+  }
+}
+
+function versionOf({ dev, ino, mtimeNs }: BigIntStats): string {
+  return [dev, ino, mtimeNs].join();
+}
+
+/** The file's content, if there is one. @throws FarbusError if it cannot be such a file */
+async function read(path: string, length: number): Promise<{ content: Buffer; version: string } | undefined> {
+  const unfit = new FarbusError(`${path} has no variables of this UEFI firmware: give another file, or delete it`);
+  try {
+    // Without O_NONBLOCK, opening a named pipe waits for a writer.
+    const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
+    try {
+      const found = await file.stat({ bigint: true });
+      if (!found.isFile() || found.size !== BigInt(length)) throw unfit;
+      const content = Buffer.alloc(length);
+      const { bytesRead } = await file.read(content, 0, length, 0);
+      if (bytesRead !== length || content.toString('latin1', signatureAt, signatureAt + 4) !== signature) throw unfit;
+      return { content, version: versionOf(found) };
+    } finally {
+      await file.close();
+    }
   } catch (error) {
     if (errnoOf(error) === 'ENOENT') return undefined;
+    if (error instanceof FarbusError) throw error;
     throw new FarbusError(`cannot read ${path}: ${messageOf(error)}`, { cause: error });
   }
 }
