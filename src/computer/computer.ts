@@ -4,6 +4,7 @@
  *
  * Not here: the parts that only a client or a server has ([SYS] fig. 2, 3; client.ts, server.ts).
  */
+import { untilAbort } from '../base/abort.js';
 import { FarbusError } from '../base/errors.js';
 import { silent, type Logger } from '../base/log.js';
 import { Steps } from '../base/steps.js';
@@ -88,6 +89,9 @@ export interface Prepared {
   readonly ideClients: readonly VirtualIoClient[];
 }
 
+/** A reason for processors to stand still; `end` is for good. */
+type Stop = 'console' | 'user' | 'snapshot' | 'end';
+
 /** A computer with an unmodified operating system: what clients and servers have in common. */
 export class Computer {
   /** The serial console. */
@@ -115,10 +119,12 @@ export class Computer {
   readonly #figure: BootFigure;
   readonly #endDetail: () => string | undefined;
   /** Why its processors stand still now. */
-  readonly #stops = new Set<'console' | 'user' | 'snapshot'>();
+  readonly #stops = new Set<Stop>();
   #started = false;
-  /** Resolves when the processors have stopped, after the last request for it. */
-  #stopping: Promise<void> = Promise.resolve();
+  /** True while the engine runs or is about to. */
+  #running = false;
+  /** Settles when the engine has done what the last change of `#stops` asked for. */
+  #settled: Promise<void> = Promise.resolve();
 
   /** Creates everything that must exist before the computer: its trap and its engine. */
   protected static async prepare(options: ComputerOptions, figure: BootFigure): Promise<Prepared> {
@@ -214,7 +220,7 @@ export class Computer {
 
   /** Resumes the guest after {@link hold}. */
   release(): void {
-    this.#goOn('console');
+    void this.#goOn('console');
   }
 
   /** True after {@link pause}, until {@link resume}. */
@@ -233,8 +239,7 @@ export class Computer {
 
   /** Resumes the guest after {@link pause}. */
   async resume(): Promise<void> {
-    await this.#stopping;
-    this.#goOn('user');
+    await this.#goOn('user');
   }
 
   /** Counts since the start. */
@@ -262,22 +267,28 @@ export class Computer {
    * Saves the computer: processor, memory, board and logical devices. The guest is paused
    * meanwhile, and no command is in flight.
    * @param key Identifies the snapshot: kernel, initramfs, command line, engine version.
+   * @param signal Gives up the wait for the commands in flight, which may last as long as their
+   *   reconnect time: it rejects with the signal's reason, and the guest goes on.
    * @throws SnapshotError if a remote device does not answer, since commands in flight could then
-   *   not end
+   *   not end; or if the computer has not started or ends
    */
-  async save(key: string): Promise<Snapshot> {
+  async save(key: string, signal?: AbortSignal): Promise<Snapshot> {
     const engine = this.#snapshots();
+    if (!this.#started) throw new SnapshotError('it has not started yet');
     await checkReach(this.#media.map((medium) => medium()));
     if (this.#stops.has('snapshot')) throw new SnapshotError('another snapshot of it is being taken');
-    await this.#stop('snapshot');
     try {
-      await this.#devices.pause();
+      await this.#stop('snapshot');
+      await untilAbort(signal, this.#devices.pause());
       const devices = this.#devices.save();
-      const drives = await Promise.all(this.#drives().map((drive, i) => driveFacts(drive, this.#plans[i]!.identity)));
-      return { key, drives, devices, engine: await engine.save() };
+      const facts = this.#drives().map((drive, i) => driveFacts(drive, this.#plans[i]!.identity));
+      const drives = await untilAbort(signal, Promise.all(facts));
+      if (this.#stops.has('end')) throw new SnapshotError('the computer ends');
+      // A drive of the engine's own controller may have a command in flight.
+      return { key, drives, devices, engine: await untilAbort(signal, engine.save()) };
     } finally {
       this.#devices.resume();
-      this.#goOn('snapshot');
+      void this.#goOn('snapshot');
     }
   }
 
@@ -312,24 +323,47 @@ export class Computer {
 
   /** Ends the machine. Commands in flight are given up; media are not closed. */
   stop(): Promise<void> {
+    // A snapshot that is being taken must not start the engine again.
+    this.#stops.add('end');
     this.console.close();
     return this.#engine.stop();
   }
 
   #start(): void {
     this.#started = true;
-    if (this.#stops.size === 0) this.#engine.start();
+    if (this.#stops.size > 0) return;
+    this.#running = true;
+    this.#engine.start();
   }
 
-  async #stop(why: 'console' | 'user' | 'snapshot'): Promise<void> {
+  /** Resolves when the guest stands still, unless it was allowed to go on meanwhile. */
+  #stop(why: Stop): Promise<void> {
     this.#stops.add(why);
-    this.#stopping = this.#engine.pause();
-    await this.#stopping;
+    return this.#settle();
   }
 
   /** Resumes the guest if nothing else stops it. */
-  #goOn(why: 'console' | 'user' | 'snapshot'): void {
-    if (this.#stops.delete(why) && this.#stops.size === 0 && this.#started) this.#engine.start();
+  #goOn(why: Stop): Promise<void> {
+    this.#stops.delete(why);
+    return this.#settle();
+  }
+
+  /**
+   * Starts or pauses the engine as `#stops` says. One step follows the other, because an engine
+   * that is started while it pauses may never tell that it has paused; and of two requests at the
+   * same time the later one decides.
+   */
+  #settle(): Promise<void> {
+    this.#settled = this.#settled
+      .catch(() => undefined)
+      .then(async () => {
+        const runs = this.#started && this.#stops.size === 0;
+        if (runs === this.#running) return;
+        this.#running = runs;
+        if (runs) this.#engine.start();
+        else await this.#engine.pause();
+      });
+    return this.#settled;
   }
 
   /**

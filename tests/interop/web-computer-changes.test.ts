@@ -43,7 +43,7 @@ beforeAll(async () => {
   media.setComputer(computer);
   const facts = { state: 'running', uses: texts, reach: [] };
   own = await register({ kind: 'computer', name: 'desk', usual: '', env: process.env, end: () => undefined }, facts);
-  const saveSnapshot = () => saveRunning(computer, guest, 1 << 20, file);
+  const saveSnapshot = (signal: AbortSignal) => saveRunning(computer, guest, 1 << 20, file, signal);
   own.serve(computerHandler({ computer, media, saveSnapshot, usesScreen: false }, new ConsoleFeed()), () => facts);
 });
 afterAll(async () => {

@@ -57,9 +57,9 @@ export interface Controlled {
   readonly media: MediaChanger;
   /**
    * Saves a snapshot to `file`, by default to the one that belongs to the computer's name, and
-   * returns its path. Undefined if there is no place for it.
+   * returns its path, unless `signal` aborts first. Undefined if there is no place for it.
    */
-  readonly saveSnapshot?: ((file?: string) => Promise<string>) | undefined;
+  readonly saveSnapshot?: ((signal: AbortSignal, file?: string) => Promise<string>) | undefined;
   /**
    * False if the kernel runs without firmware: it finds no screen and no keyboard, so keys would be
    * lost and are refused.
@@ -99,7 +99,8 @@ export async function answerComputer(request: ControlRequest, parts: Controlled,
       if (!parts.saveSnapshot) throw new FarbusError('there is no place for snapshots of this computer');
       work.waitsFor(() => 'the snapshot to be saved');
       const { file } = request;
-      return { done: `saved to ${await parts.saveSnapshot(typeof file === 'string' ? file : undefined)}` };
+      const path = await parts.saveSnapshot(work.signal, typeof file === 'string' ? file : undefined);
+      return { done: `saved to ${path}` };
     }
     case 'screenshot': {
       const picture = shownPicture(parts);
@@ -110,7 +111,8 @@ export async function answerComputer(request: ControlRequest, parts: Controlled,
     }
     case 'type':
       if (!usesScreen || !computer.screen) throw noScreen('takes no keys');
-      await typed(computer.screen, String(request['text']), work.signal);
+      if (typeof request['text'] !== 'string') throw new FarbusError('text: expected the keys');
+      await typed(computer.screen, request['text'], work.signal);
       return {};
     case 'mouse': {
       if (!usesScreen || !computer.screen?.hasMouse) throw noScreen('has no mouse');

@@ -47,12 +47,16 @@ export async function goOnFrom(computer: Computer, { path, key, renew, log }: Sn
 }
 
 /**
- * Saves the computer.
+ * Saves the computer, unless `signal` aborts before its state is taken.
  * @returns Bytes of the engine's state.
  * @throws FarbusError
  */
-export async function saveTo(computer: Computer, { path, key }: Pick<SnapshotFile, 'path' | 'key'>): Promise<number> {
-  const state = await computer.save(key).catch((error: unknown) => {
+export async function saveTo(
+  computer: Computer,
+  { path, key }: Pick<SnapshotFile, 'path' | 'key'>,
+  signal?: AbortSignal,
+): Promise<number> {
+  const state = await computer.save(key, signal).catch((error: unknown) => {
     if (!(error instanceof SnapshotError)) throw error;
     throw new FarbusError(`${path}: no snapshot can be taken: ${error.message}`);
   });

@@ -292,16 +292,23 @@ export async function startGuest(
 
 /**
  * Saves a running computer to `path`, whose folder is made if need be, and returns the path. A
- * start with this file as its snapshot goes on from there.
+ * start with this file as its snapshot goes on from there. An abort of `signal` gives up the wait
+ * for commands in flight.
  * @throws FarbusError
  */
-export async function saveRunning(computer: Computer, guest: Guest, memorySize: number, path: string): Promise<string> {
+export async function saveRunning(
+  computer: Computer,
+  guest: Guest,
+  memorySize: number,
+  path: string,
+  signal: AbortSignal,
+): Promise<string> {
   try {
     makeFolders(dirname(path), 0o700);
   } catch (error) {
     throw new FarbusError(`cannot make the folder of snapshots: ${messageOf(error)}`, { cause: error });
   }
-  await saveTo(computer, { path, key: keyOf(computer, guest, memorySize) });
+  await saveTo(computer, { path, key: keyOf(computer, guest, memorySize) }, signal);
   return path;
 }
 

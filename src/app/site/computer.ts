@@ -215,7 +215,8 @@ class SiteComputer implements RunningComputer {
       media,
       usesScreen: this.#plan.system.bios,
       ...(snapshotFolder !== undefined && {
-        saveSnapshot: (file = join(snapshotFolder, `${name}.snapshot`)) => saveRunning(computer, guest, memory, file),
+        saveSnapshot: (signal, file = join(snapshotFolder, `${name}.snapshot`)) =>
+          saveRunning(computer, guest, memory, file, signal),
       }),
     };
     if (!this.#over) this.#state('running', started.from === 'snapshot' ? 'from a snapshot' : '');

@@ -277,7 +277,8 @@ async function run({ values: onLine, given, operands, args }: Given<typeof optio
     void computer.ended.then(() => feed.end());
     if (!io.detached) feed.use(consoleInUse(values), false);
     const { name } = enrolled;
-    const saveSnapshot = (file = snapshotFile(io.env, name)) => saveRunning(computer, guest, memory, file);
+    const saveSnapshot = (signal: AbortSignal, file = snapshotFile(io.env, name)) =>
+      saveRunning(computer, guest, memory, file, signal);
     const handler = computerHandler({ computer, media, saveSnapshot, usesScreen: values.bios }, feed);
     const { exec: command, snapshot, json } = values;
     const where = onEngine(engine);
