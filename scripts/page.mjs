@@ -1,7 +1,9 @@
 // Builds the console page, src/web/page, to dist/web/page with Vite. Everything that the page loads
 // is in that folder: the page works without a network beside its server.
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { brotliCompressSync } from 'node:zlib';
 import { build } from 'vite';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
@@ -26,6 +28,18 @@ export async function buildPage(outDir = join(root, 'dist/web/page')) {
       rolldownOptions: { checks: { pluginTimings: false } },
     },
   });
+  compress(join(outDir, 'assets'));
+}
+
+/**
+ * Compresses programs and styles by Brotli at its highest level, which would take too long while a
+ * browser waits.
+ */
+function compress(folder) {
+  for (const name of readdirSync(folder).filter((one) => /\.(js|css)$/.test(one))) {
+    const path = join(folder, name);
+    writeFileSync(`${path}.br`, brotliCompressSync(readFileSync(path)));
+  }
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) await buildPage(process.argv[2]);

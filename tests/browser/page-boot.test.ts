@@ -12,6 +12,25 @@ import { tempImage } from '../support/temp.js';
 const MiB = 1 << 20;
 const admin = { ...process.env, PATH: `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin` };
 
+/**
+ * Bytes of HTTP bodies that a console page and its workers have loaded, with the JavaScript of the
+ * engine, which its worker loads, but without its WebAssembly and the guest's files.
+ */
+function loadedBytes(page: Page, token: string): Promise<number> {
+  return page.evaluate(async (shown) => {
+    const system = new URL('guest/system.json', location.href);
+    const answer = await fetch(system, { headers: { authorization: `Bearer ${shown}` } });
+    const { files } = (await answer.json()) as { files: { engine: string } };
+    const engine = await fetch(new URL(files.engine, system), { method: 'HEAD' });
+    const entries = (['navigation', 'resource'] as const).flatMap((type) => performance.getEntriesByType(type));
+    const own = entries.filter(({ name }) => /^[/](assets[/].*)?$/.test(URL.parse(name)?.pathname ?? ''));
+    return own.reduce(
+      (sum, one) => sum + (one as PerformanceResourceTiming).encodedBodySize,
+      Number(engine.headers.get('content-length')),
+    );
+  }, token);
+}
+
 async function type(page: Page, line: string, answer: RegExp): Promise<void> {
   await page.locator('.xterm-screen').click();
   await page.keyboard.type(`${line}\n`);
@@ -46,6 +65,10 @@ it('boots a Debian, which writes to the far disk; the flow has its commands with
     'until blockdev --getsize64 /dev/sda >/dev/null 2>&1; do sleep 1; done; echo there-$((6*7))',
     /there-42/,
   );
+  // Charts and a terminal are there now; what only lending needs is not loaded.
+  const bytes = await loadedBytes(page, address.split('#token=')[1]!);
+  expect(bytes).toBeGreaterThan(200_000);
+  expect(bytes).toBeLessThan(300_000);
   await type(page, 'mount /dev/sda /mnt && echo far-$((6*7)) >/mnt/file && sync && cat /mnt/file', /far-42/);
 
   await page.getByRole('link', { name: 'The flow' }).click();

@@ -1,7 +1,7 @@
 /** The files for computers in tabs: many who ask for them at once cost the work of one. */
 import { readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { gunzipSync } from 'node:zlib';
+import { brotliDecompressSync, gunzipSync } from 'node:zlib';
 import { expect, test } from 'vitest';
 import { v86Module } from '../../src/app/computer/start.js';
 import { GuestFolder } from '../../src/app/web/guest-files.js';
@@ -12,13 +12,17 @@ import { sha256 } from '../../src/guest/cache.node.js';
 test('the engine is compressed once, whoever asks for it', async () => {
   const folder = new GuestFolder(silent);
   const name = `wasm-${sha256(readFileSync(v86Module())).slice(0, 32)}.wasm`;
-  const files = await Promise.all([1, 2, 3].map(() => folder.engineFile(name)));
+  const files = await Promise.all([1, 2, 3].map(() => folder.engineFile(name, 'gzip')));
   const wasm = readFileSync(join(dirname(v86Module()), 'v86.wasm'));
   expect(gunzipSync(files[0]!.bytes).equals(wasm)).toBe(true);
   expect(files[0]).toMatchObject({ type: 'application/wasm', encoding: 'gzip', kept: true });
   for (const file of files) expect(file!.bytes).toBe(files[0]!.bytes);
-  expect(await folder.engineFile('wasm-0.wasm')).toBeUndefined();
-  expect(await folder.engineFile('__proto__-0.js')).toBeUndefined();
+  const brotli = await folder.engineFile(name, 'br');
+  expect(brotliDecompressSync(brotli!.bytes).equals(wasm)).toBe(true);
+  expect(brotli).toMatchObject({ type: 'application/wasm', encoding: 'br', kept: true });
+  expect(brotli!.bytes.length).toBeLessThan(files[0]!.bytes.length * 0.85);
+  expect(await folder.engineFile('wasm-0.wasm', 'br')).toBeUndefined();
+  expect(await folder.engineFile('__proto__-0.js', 'gzip')).toBeUndefined();
 });
 
 test('shared bytes are made once at a time, and again after a failure', async () => {

@@ -9,7 +9,7 @@ import { readFile, rename } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { Worker } from 'node:worker_threads';
-import { gzip } from 'node:zlib';
+import { brotliCompress, constants, gzip } from 'node:zlib';
 import { errnoOf, FarbusError } from '../../base/errors.js';
 import { makeFolders } from '../../base/folders.node.js';
 import type { Logger } from '../../base/log.js';
@@ -18,7 +18,7 @@ import { sha256, temporaryName } from '../../guest/cache.node.js';
 import { markUsed } from '../../guest/cache-use.node.js';
 import { prepareFirmware } from '../../guest/firmware.node.js';
 import { snapshotKey, v86Module, type Guest } from '../computer/start.js';
-import type { TypedBytes } from '../../web/server/routes.js';
+import type { Encoding, TypedBytes } from '../../web/server/routes.js';
 import { tabGuest, tabMemory, tabPorts, tabSnapshotFile } from './guest-computer.js';
 import type { ThreadAnswer } from './guest-snapshot-thread.js';
 import { SharedBytes } from './shared-bytes.js';
@@ -29,6 +29,12 @@ const engineTypes: Readonly<Record<EngineFile, string>> = {
   engine: 'text/javascript; charset=utf-8',
   wasm: 'application/wasm',
 };
+
+/**
+ * Brotli's level for each file of the engine, which is compressed once per server while a browser
+ * waits for it: 0.1 to 0.2 s at these levels. The highest level needs 2.5 s for the WebAssembly.
+ */
+const brotliLevels: Readonly<Record<EngineFile, number>> = { engine: 10, wasm: 9 };
 
 /** Files of the guest, and whether they become shorter by compression. */
 const guestFiles: Readonly<Record<Exclude<GuestFile, EngineFile>, { readonly compress: boolean }>> = {
@@ -46,8 +52,11 @@ export class GuestFolder {
   readonly #log: Logger;
   #guest: Promise<Guest> | undefined;
   readonly #shared = new SharedBytes();
-  /** The compressed files of the engine. They are kept, as anyone may ask for them. */
-  readonly #engine = new Map<EngineFile, Promise<TypedBytes & { readonly name: string }>>();
+  /**
+   * The compressed files of the engine, by their kind and compression. They are kept, as anyone may
+   * ask for them.
+   */
+  readonly #engine = new Map<string, Promise<Uint8Array>>();
 
   constructor(log: Logger) {
     this.#log = log;
@@ -73,20 +82,21 @@ export class GuestFolder {
   }
 
   /** The file with this name under `/engine/`. Undefined if there is none. */
-  async engineFile(name: string): Promise<TypedBytes | undefined> {
+  async engineFile(name: string, encoding: Encoding): Promise<TypedBytes | undefined> {
     const [kind = ''] = name.split('-');
-    if (!Object.hasOwn(engineTypes, kind)) return undefined;
-    const file = await this.#engineOf(kind as EngineFile);
-    return file.name === name ? file : undefined;
+    if (!Object.hasOwn(engineTypes, kind) || name !== (await engineName(kind as EngineFile))) return undefined;
+    const bytes = await this.#compressed(kind as EngineFile, encoding);
+    return { type: engineTypes[kind as EngineFile], bytes, encoding, kept: true };
   }
 
-  #engineOf(kind: EngineFile): Promise<TypedBytes & { readonly name: string }> {
-    const known = this.#engine.get(kind);
+  #compressed(kind: EngineFile, encoding: Encoding): Promise<Uint8Array> {
+    const key = `${kind} ${encoding}`;
+    const known = this.#engine.get(key);
     if (known) return known;
-    const made = compressedEngine(kind);
-    this.#engine.set(kind, made);
+    const made = compressedEngine(kind, encoding);
+    this.#engine.set(key, made);
     // The cause may pass: the next request tries again.
-    made.catch(() => this.#engine.delete(kind));
+    made.catch(() => this.#engine.delete(key));
     return made;
   }
 
@@ -95,8 +105,8 @@ export class GuestFolder {
     const own = Object.keys(guestFiles) as OwnFile[];
     const paths = [
       ...(await Promise.all(own.map(async (kind) => [kind, await this.#name(kind)] as const))),
-      ['engine', `../engine/${(await this.#engineOf('engine')).name}`] as const,
-      ['wasm', `../engine/${(await this.#engineOf('wasm')).name}`] as const,
+      ['engine', `../engine/${await engineName('engine')}`] as const,
+      ['wasm', `../engine/${await engineName('wasm')}`] as const,
     ];
     return {
       version: guest.version,
@@ -156,11 +166,20 @@ function wasmPath(): string {
   return join(dirname(v86Module()), 'v86.wasm');
 }
 
-async function compressedEngine(kind: EngineFile): Promise<TypedBytes & { readonly name: string }> {
-  const module = await readFile(v86Module());
-  const name = `${kind}-${sha256(module).slice(0, 32)}.${kind === 'wasm' ? 'wasm' : 'js'}`;
-  const bytes = await promisify(gzip)(kind === 'wasm' ? await readFile(wasmPath()) : module);
-  return { name, type: engineTypes[kind], bytes, encoding: 'gzip', kept: true };
+/** The name of a file of the engine, which contains its version. */
+async function engineName(kind: EngineFile): Promise<string> {
+  const version = sha256(await readFile(v86Module())).slice(0, 32);
+  return `${kind}-${version}.${kind === 'wasm' ? 'wasm' : 'js'}`;
+}
+
+async function compressedEngine(kind: EngineFile, encoding: Encoding): Promise<Uint8Array> {
+  const content = await readFile(kind === 'wasm' ? wasmPath() : v86Module());
+  if (encoding === 'gzip') return promisify(gzip)(content);
+  const params = {
+    [constants.BROTLI_PARAM_QUALITY]: brotliLevels[kind],
+    [constants.BROTLI_PARAM_SIZE_HINT]: content.length,
+  };
+  return promisify(brotliCompress)(content, { params });
 }
 
 /** Makes the snapshot in a thread. */

@@ -28,7 +28,9 @@ export function guestRoutes(guest: GuestFolder): Route[] {
 /** The files of the page and, under `/engine/`, those of the engine. */
 export function withEngine(page: PageFiles, guest: GuestFolder): PageFiles {
   return {
-    file: (path): Promise<TypedBytes | undefined> =>
-      path.startsWith(enginePath) ? guest.engineFile(path.slice(enginePath.length)) : page.file(path),
+    file: (path, encoding): Promise<TypedBytes | undefined> =>
+      path.startsWith(enginePath)
+        ? guest.engineFile(path.slice(enginePath.length), encoding)
+        : page.file(path, encoding),
   };
 }

@@ -4,9 +4,12 @@ import { Boot } from './boot/boot.js';
 import { Computers } from './computers/computers.js';
 import { Devices } from './devices/devices.js';
 import { Flow } from './flow/flow.js';
-import { Lend } from './lend/lend-section.js';
+import { lazy } from './base/lazy.js';
 import type { IconName } from './parts/icons.js';
 import type { PageRights } from './state/contract.js';
+
+/** The NBD server of a tab that lends is a fifth of the page's code, and few visits need it. */
+const Lend = lazy(() => import('./lend/lend-section.js'));
 
 export interface Section {
   /** In the fragment of the address. */

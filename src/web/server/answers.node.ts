@@ -4,7 +4,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { FarbusError, messageOf } from '../../base/errors.js';
-import { WebFailure, type Answer } from './routes.js';
+import { WebFailure, type Answer, type Encoding } from './routes.js';
 
 /** Longest body of a request, in bytes. */
 export const maxBody = 65_536;
@@ -66,9 +66,21 @@ const headers: Readonly<Record<string, string>> = {
   'Cross-Origin-Embedder-Policy': 'require-corp',
   'Cross-Origin-Resource-Policy': 'same-origin',
   'Permissions-Policy': 'camera=(), geolocation=(), microphone=()',
-  // A browser must not use an answer that it has kept for a page of another origin.
-  Vary: 'Origin',
+  // A browser must not use an answer that it has kept for a page of another origin. A proxy must
+  // not give a client one that is compressed in a way that the client does not know.
+  Vary: 'Origin, Accept-Encoding',
 };
+
+/**
+ * The shortest compression that a client reads. Browsers accept Brotli from this computer and by
+ * TLS, and gzip always; other clients that do not say so get gzip too.
+ */
+export function encodingFor({ headers: { 'accept-encoding': accepted = '' } }: IncomingMessage): Encoding {
+  const offers = String(accepted)
+    .split(',')
+    .map((one) => one.trim());
+  return offers.some((one) => /^br(?:\s*;\s*q=(?!0(?:\.0*)?$).*)?$/i.test(one)) ? 'br' : 'gzip';
+}
 
 /** Answers a request, unless it was answered or its client is gone. */
 export function send(request: IncomingMessage, response: ServerResponse, status: number, answer: Answer): void {

@@ -40,11 +40,14 @@ export interface Call {
 /** The answer to a GET or POST: JSON, or bytes of a type. */
 export type Answer = { readonly json: unknown } | TypedBytes;
 
+/** A method of compression, as HTTP names it. */
+export type Encoding = 'br' | 'gzip';
+
 export interface TypedBytes {
   readonly type: string;
   readonly bytes: Uint8Array;
   /** The bytes are compressed by this method. Default: they are not compressed. */
-  readonly encoding?: 'gzip' | undefined;
+  readonly encoding?: Encoding | undefined;
   /** The address names this content and no other, so a browser may keep it. Default: false. */
   readonly kept?: boolean | undefined;
 }

@@ -19,7 +19,7 @@ import { hostPort } from '../../network/socket.node.js';
 import { namesOf } from '../../network/tls.node.js';
 import { socketOptions, unmaskEarly } from '../../network/websocket.node.js';
 import { tokenSubprotocol } from '../../network/websocket.js';
-import { bodyOf, maxBody, refuse, send, statusOf } from './answers.node.js';
+import { bodyOf, encodingFor, maxBody, refuse, send, statusOf } from './answers.node.js';
 import { headersForPages, isForPages, isOwnHost, offeredProtocols, originOf, type HostRules } from './checks.js';
 import { bareConnection, messageSocket, socketConnection } from './connections.node.js';
 import type { PageFiles } from './page.node.js';
@@ -311,7 +311,7 @@ export class WebServer {
 
   async #file(path: string, request: IncomingMessage, response: ServerResponse): Promise<void> {
     if (request.method !== 'GET' && request.method !== 'HEAD') throw new WebFailure(404, 'there is no such address');
-    const file = await this.#options.page.file(path);
+    const file = await this.#options.page.file(path, encodingFor(request));
     if (file) return send(request, response, 200, file);
     if (path !== '/') throw new WebFailure(404, 'there is no such address');
     const text = 'The console page was not built: npm run build makes it. The exports are served.\n';

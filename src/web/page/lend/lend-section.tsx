@@ -10,7 +10,7 @@ import { Disks } from './disks.js';
 import { lendFile, lendWritable, lentFiles } from './lent-files.js';
 import { LentPanel } from './lent-panel.js';
 
-export function Lend(): JSX.Element {
+export default function Lend(): JSX.Element {
   const files = useStore(lentFiles);
   return (
     <div class="section">
