@@ -15,6 +15,7 @@ import { register, type Registration } from '../../src/app/control/registry.js';
 import { openNbd } from '../../src/protocol/nbd/initiator/open.node.js';
 import { startFarbus, type Started } from '../interop/farbus.js';
 import { errorsOf, openBrowser } from '../support/chromium.js';
+import { touchesOf, type Finger } from '../support/touches.js';
 import { tempFolder, tempImage } from '../support/temp.js';
 
 const MiB = 1 << 20;
@@ -211,6 +212,47 @@ describe('computers', () => {
     const sum = (of: 'x' | 'y'): number => moves.reduce((all, move) => all + move[of], 0);
     expect(Math.abs(sum('x') - 100 * scale)).toBeLessThanOrEqual(1);
     expect(Math.abs(sum('y') - 50 * scale)).toBeLessThanOrEqual(1);
+    expect(errors).toEqual([]);
+  });
+
+  it('takes fingers on its screen as a mouse, once the screen was tapped', async () => {
+    await open();
+    await page.setViewportSize(sizes.phone);
+    const touches = await touchesOf(page);
+    await go('computers');
+    const desk = page.locator('section', { has: page.getByRole('heading', { name: 'desk' }) });
+    await desk.getByRole('button', { name: 'Screen' }).click();
+    const img = desk.locator('img');
+    await img.scrollIntoViewIfNeeded();
+    await desk.getByText('fingers on it are its mouse').waitFor();
+    const box = (await img.boundingBox())!;
+    const scale = (await img.evaluate((one) => (one as HTMLImageElement).naturalWidth)) / box.width;
+    const at = (x: number, y: number): Finger => ({ x: box.x + x, y: box.y + y });
+    moves.length = 0;
+
+    // The first tap is for the page: it gives the screen the focus.
+    await touches.tap([at(40, 40)]);
+    await expect.poll(() => desk.getByRole('application').evaluate((one) => one === document.activeElement)).toBe(true);
+    await touches.tap([at(40, 40), at(90, 40)]);
+    await expect.poll(() => moves.map(({ buttons }) => buttons)).toEqual([2, 0]);
+
+    const before = await page.evaluate(() => scrollY);
+    const sum = (of: 'x' | 'y' | 'wheel'): number => moves.reduce((all, move) => all + move[of], 0);
+    moves.length = 0;
+    await touches.drag([at(40, 60)], { x: 60, y: 30 });
+    await expect.poll(() => Math.abs(sum('x') - 60 * scale)).toBeLessThanOrEqual(1);
+    await expect.poll(() => Math.abs(sum('y') - 30 * scale)).toBeLessThanOrEqual(1);
+    expect(moves.every(({ buttons, wheel }) => buttons === 0 && wheel === 0)).toBe(true);
+    moves.length = 0;
+    await touches.drag([at(40, 120), at(100, 120)], { x: 0, y: -90 });
+    await expect.poll(() => sum('wheel')).toBe(2);
+    expect([sum('x'), sum('y')]).toEqual([0, 0]);
+    moves.length = 0;
+    // A tap is the last, as a touch at once after it would hold the button.
+    await touches.tap([at(40, 40)]);
+    await expect.poll(() => moves.map(({ buttons }) => buttons)).toEqual([1, 0]);
+    // The page has not scrolled meanwhile.
+    expect(await page.evaluate(() => scrollY)).toBe(before);
     expect(errors).toEqual([]);
   });
 

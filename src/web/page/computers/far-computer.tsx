@@ -231,10 +231,12 @@ function FarScreen({ info }: { readonly info: ComputerInfo }): JSX.Element {
     );
   };
   const mouse = useMemo(() => mouseEvents(new MouseSender((move) => post(pathOf(name, 'mouse'), move))), [name]);
+  const takesMouse = info.can.includes('mouse');
+  const onKeys = info.can.includes('keys') ? keys : undefined;
   return (
     <>
-      <ScreenFrame name={name} text={text} onKeys={info.can.includes('keys') ? keys : undefined}>
-        {picture !== undefined && <img src={picture} alt="" {...(info.can.includes('mouse') && mouse)} />}
+      <ScreenFrame name={name} text={text} onKeys={onKeys} takesMouse={takesMouse}>
+        {picture !== undefined && <img src={picture} alt="" {...(takesMouse && { class: 'takes-mouse', ...mouse })} />}
       </ScreenFrame>
       {why !== '' && (
         <p class="bad-text" role="status">

@@ -3,6 +3,7 @@
  * pointer moves as this one does, and may be elsewhere.
  */
 import type { MouseMove } from '../../../machine/screen.js';
+import { Fingers, type Touch } from './fingers.js';
 
 /** Longest movement in one message, in steps of the mouse and notches of its wheel. */
 const most = { steps: 1000, notches: 10 } as const;
@@ -74,37 +75,55 @@ export interface MouseEvents {
   onPointerMove(event: PointerEvent): void;
   onPointerDown(event: PointerEvent): void;
   onPointerUp(event: PointerEvent): void;
+  onPointerCancel(event: PointerEvent): void;
   onWheel(event: WheelEvent): void;
   onContextMenu(event: Event): void;
 }
 
-/** Passes the mouse over a picture, a canvas or an image, on to a computer. */
+/** Passes the mouse and fingers on a picture, a canvas or an image, on to a computer. */
 export function mouseEvents(sender: MouseSender): MouseEvents {
+  const fingers = new Fingers((move) => sender.add(move));
   const move = (event: PointerEvent): void => {
-    // A finger scrolls the page.
-    if (event.pointerType !== 'mouse') return;
-    const shown = event.currentTarget as HTMLImageElement | HTMLCanvasElement;
-    const width = 'naturalWidth' in shown ? shown.naturalWidth : shown.width;
-    // The mouse moves by pixels of the guest, whose picture may be smaller or larger here.
-    const scale = width / Math.max(1, shown.clientWidth);
-    sender.add({ x: event.movementX * scale, y: event.movementY * scale, buttons: event.buttons & 7 });
+    const scale = scaleOf(event);
+    if (event.pointerType !== 'mouse') fingers.move(touchOf(event), scale);
+    else sender.add({ x: event.movementX * scale, y: event.movementY * scale, buttons: event.buttons & 7 });
   };
   return {
     draggable: false,
     onPointerMove: move,
     onPointerDown: (event) => {
+      if (event.pointerType !== 'mouse') {
+        if (hasFocus(event)) fingers.down(touchOf(event));
+        return;
+      }
       // A button that is let go outside of the picture must not stay pressed.
-      if (event.pointerType === 'mouse') (event.currentTarget as Element).setPointerCapture(event.pointerId);
+      (event.currentTarget as Element).setPointerCapture(event.pointerId);
       move(event);
     },
-    onPointerUp: move,
+    onPointerUp: (event) => (event.pointerType === 'mouse' ? move(event) : fingers.up(touchOf(event))),
+    onPointerCancel: (event) => fingers.cancel(touchOf(event)),
     onWheel: (event) => {
-      // The wheel scrolls the page until the screen has the focus.
-      if ((event.currentTarget as Element).parentElement !== document.activeElement) return;
+      if (!hasFocus(event)) return;
       event.preventDefault();
       const one = event.deltaMode === WheelEvent.DOM_DELTA_PIXEL ? notch.pixels : notch.lines;
       sender.add({ x: 0, y: 0, wheel: event.deltaY / one, buttons: event.buttons & 7 });
     },
     onContextMenu: (event) => event.preventDefault(),
   };
+}
+
+/** Wheel and fingers scroll the page until the screen has the focus. */
+function hasFocus(event: Event): boolean {
+  return (event.currentTarget as Element).parentElement === document.activeElement;
+}
+
+/** The mouse moves by pixels of the guest, whose picture may be smaller or larger here. */
+function scaleOf({ currentTarget }: PointerEvent): number {
+  const shown = currentTarget as HTMLImageElement | HTMLCanvasElement;
+  const width = 'naturalWidth' in shown ? shown.naturalWidth : shown.width;
+  return width / Math.max(1, shown.clientWidth);
+}
+
+function touchOf({ pointerId, clientX, clientY, timeStamp }: PointerEvent): Touch {
+  return { id: pointerId, x: clientX, y: clientY, time: timeStamp };
 }

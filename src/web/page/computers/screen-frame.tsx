@@ -1,6 +1,7 @@
 /** The screen of a computer, which takes keys while it has the focus. */
 import type { ComponentChildren, JSX } from 'preact';
 import { useRef } from 'preact/hooks';
+import { useMedia } from '../base/media.js';
 import { keyText } from './keys.js';
 
 interface ScreenFrameProps {
@@ -9,6 +10,8 @@ interface ScreenFrameProps {
   readonly text: readonly string[];
   /** Sends keys in the syntax of `farbus type`; absent if the computer takes none. */
   readonly onKeys?: ((keys: string) => void) | undefined;
+  /** True if the picture passes mouse and fingers on to the computer. */
+  readonly takesMouse: boolean;
   readonly children: ComponentChildren;
 }
 
@@ -20,8 +23,9 @@ const kept: readonly (readonly [title: string, keys: string])[] = [
   ['F12', '<f12>'],
 ];
 
-export function ScreenFrame({ name, text, onKeys, children }: ScreenFrameProps): JSX.Element {
+export function ScreenFrame({ name, text, onKeys, takesMouse, children }: ScreenFrameProps): JSX.Element {
   const after = useRef<HTMLParagraphElement>(null);
+  const hasTouch = useMedia('(any-pointer: coarse)');
   const press = (event: KeyboardEvent): void => {
     if (event.ctrlKey && event.code === 'BracketRight') {
       event.preventDefault();
@@ -50,6 +54,13 @@ export function ScreenFrame({ name, text, onKeys, children }: ScreenFrameProps):
           <p class="muted small" ref={after} tabIndex={-1}>
             Click the screen to type on it. Ctrl-] leaves it.
           </p>
+          {takesMouse && hasTouch && (
+            <p class="muted small">
+              Tap the screen, and fingers on it are its mouse: drag to move the pointer, tap to click, with two fingers
+              for the right button, and drag two fingers to scroll. To hold the button, tap and drag at once. Tap beside
+              the screen to scroll the page again.
+            </p>
+          )}
           <div class="row" role="group" aria-label={`Keys for ${name}`}>
             {kept.map(([title, keys]) => (
               <button class="quiet" onClick={() => onKeys(keys)} key={title}>

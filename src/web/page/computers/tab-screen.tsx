@@ -37,8 +37,8 @@ export function TabScreen({ name, computer }: TabScreenProps): JSX.Element {
   }, [computer]);
   const mouse = useMemo(() => mouseEvents(new MouseSender((move) => computer.sendMouse(move))), [computer]);
   return (
-    <ScreenFrame name={name} text={text} onKeys={(keys) => void computer.type(keys).catch(() => undefined)}>
-      <canvas ref={canvas} width={640} height={400} {...mouse} />
+    <ScreenFrame name={name} text={text} onKeys={(keys) => void computer.type(keys).catch(() => undefined)} takesMouse>
+      <canvas ref={canvas} width={640} height={400} class="takes-mouse" {...mouse} />
     </ScreenFrame>
   );
 }
