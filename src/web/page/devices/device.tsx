@@ -29,7 +29,7 @@ export function Device({ info, control }: DeviceProps): JSX.Element {
           {title}
         </h2>
         <div class="row">
-          <span class="tag number">{formatBytes(info.size)}</span>
+          {info.medium?.present !== false && <span class="tag number">{formatBytes(info.size)}</span>}
           <span class="tag">{accessOf(info)}</span>
           {info.writer !== undefined && <span class="tag">one writer at a time</span>}
           {info.medium && <Medium info={info} />}
@@ -102,6 +102,10 @@ function Eject({ info, task }: { readonly info: ExportInfo; readonly task: Task 
   );
 }
 
+function latency(ms: number): string {
+  return ms === 0 ? '0 ms' : formatMs(ms);
+}
+
 function rate(bytes: number): string {
   return `${formatBytes(bytes)}/s`;
 }
@@ -130,7 +134,7 @@ function Curves({ name }: { readonly name: string }): JSX.Element {
           { name: 'p50', values: points.map(({ latency }) => latency?.p50 ?? null) },
           { name: 'p99', values: points.map(({ latency }) => latency?.p99 ?? null) },
         ]}
-        format={formatMs}
+        format={latency}
         least={0.1}
         base={10}
         span={spanSeconds}

@@ -101,8 +101,10 @@ export function CommandsTable({ held, onHold }: TableProps): JSX.Element {
       <div class="panel-head">
         <h2 id="last-commands">Last commands</h2>
         <div class="row">
-          <span class="muted small number" role="status">
-            {shown.length === commands.length ? `${commands.length}` : `${shown.length} of ${commands.length}`}
+          {/* A screen reader tells what a filter finds, and does not count commands as they come. */}
+          <span class="muted small number" role={filter === noFilter ? undefined : 'status'}>
+            {shown.length === commands.length ? '' : `${shown.length} of `}
+            {commands.length === 1 ? '1 command' : `${commands.length} commands`}
           </span>
           <button onClick={() => save('csv')} disabled={shown.length === 0}>
             Save as CSV
