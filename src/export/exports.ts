@@ -66,6 +66,8 @@ export interface ExportUser {
   readonly tlsName: string | undefined;
   /** The id of the token that it has shown to the web server; undefined if it has shown none. */
   readonly token?: string | undefined;
+  /** The name that it gives itself, for people; undefined if none. Any client can say any name. */
+  readonly label?: string | undefined;
   /** When it connected, in ms since 1970. */
   readonly since: number;
   /** Counters of its use of the export. */

@@ -38,6 +38,8 @@ export interface Entry {
   readonly tlsNames: readonly string[];
   /** The id of the token that it has shown. */
   readonly token?: string;
+  /** The name that the client gives itself. */
+  readonly label?: string | undefined;
 }
 
 export class ConnectionView implements ExportUser, ClientFacts {
@@ -47,6 +49,7 @@ export class ConnectionView implements ExportUser, ClientFacts {
   readonly counters = newClientCounters();
   readonly address: string | undefined;
   readonly token: string | undefined;
+  readonly label: string | undefined;
   tlsName: string | undefined;
   tlsNames: readonly string[] = [];
   readonly #exports: Exports;
@@ -62,6 +65,7 @@ export class ConnectionView implements ExportUser, ClientFacts {
     this.tlsNames = entry?.tlsNames ?? [];
     this.tlsName = this.tlsNames[0];
     this.token = entry?.token;
+    this.label = entry?.label;
     this.id = id;
     this.peer = peer;
     this.address = /^\[(.+)\]:\d+$/.exec(peer)?.[1] ?? /^([\d.]+):\d+$/.exec(peer)?.[1];

@@ -71,7 +71,12 @@ it('boots a Debian, which writes to the far disk; the flow has its commands with
   expect(bytes).toBeLessThan(300_000);
   await type(page, 'mount /dev/sda /mnt && echo far-$((6*7)) >/mnt/file && sync && cat /mnt/file', /far-42/);
 
+  // The server knows the computer by its name from its first command.
+  await page.getByRole('link', { name: 'Devices' }).click();
+  await page.getByRole('cell', { name: /^Computer 1 \(127\.0\.0\.1:\d+\)/ }).waitFor();
   await page.getByRole('link', { name: 'The flow' }).click();
+  await page.locator('tbody tr', { hasText: 'Computer 1' }).first().waitFor();
+  expect(await page.locator('tbody tr', { hasText: '127.0.0.1' }).count()).toBe(0);
   await page.getByRole('link', { name: 'Computers' }).click();
   // The flow is watched while it is shown, so the guest writes in the background.
   const loop = 'for i in 1 2 3 4 5 6; do sleep 1; echo $i >>/mnt/file; sync; done; echo all-$((2*21))';

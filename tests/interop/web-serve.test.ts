@@ -313,6 +313,25 @@ describe('a web server', () => {
     socket.close();
   });
 
+  test('shows what a client calls itself, on one line, and only to the owner', async () => {
+    const labelOf = async (said: string): Promise<unknown> => {
+      const socket = open(`/nbd/other?client=${said}`, ['nbd', `farbus.token.${server.token}`]);
+      await once(socket, 'message');
+      // NBD_OPT_EXPORT_NAME with an empty name enters the export.
+      socket.send(Buffer.from('00000003' + Buffer.from('IHAVEOPT').toString('hex') + '0000000100000000', 'hex'));
+      await once(socket, 'message');
+      const { exports } = (await (await server.get('/api/exports')).json()) as { exports: { clients: object[] }[] };
+      socket.terminate();
+      const last: unknown = exports[1]!.clients.at(-1);
+      return (last as { label?: string }).label;
+    };
+    expect(await labelOf('Computer%201')).toBe('Computer 1');
+    expect(await labelOf('a%1b%5B2J%0Ab')).toBe('a [2J b');
+    expect(await labelOf('x'.repeat(3000))).toBe(`${'x'.repeat(40)}...`);
+    expect(await labelOf('%20')).toBeUndefined();
+    expect(await labelOf('%zz')).toBe('%zz');
+  });
+
   test('a token of one export reads that one, sees no other, and controls nothing', async () => {
     const { token } = await server.tokens.make(['disk'], false, 60);
     const disk = await openNbd(`nbd+ws://${server.at}/disk?token=${token}`);

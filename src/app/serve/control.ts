@@ -53,6 +53,8 @@ export interface ClientStatus {
   readonly tlsName?: string;
   /** The id of the token that it has shown, or "console"; only over the web server. */
   readonly token?: string;
+  /** The name that it gives itself; only over the web server. */
+  readonly label?: string;
   /** Time since it connected, in seconds. */
   readonly connected: number;
   readonly requests: number;
@@ -158,13 +160,17 @@ function secondsSince(time: number): number {
   return Math.max(0, Math.round((Date.now() - time) / 1000));
 }
 
-function clientStatus({ id, peer, tlsName, token, since, counters }: ExportUser, rates?: RateSampler): ClientStatus {
+function clientStatus(
+  { id, peer, tlsName, token, label, since, counters }: ExportUser,
+  rates?: RateSampler,
+): ClientStatus {
   const { lastWrite, ...counts } = counters;
   return {
     id,
     peer,
     ...(tlsName !== undefined && { tlsName }),
     ...(token !== undefined && { token }),
+    ...(label !== undefined && { label }),
     connected: secondsSince(since),
     ...counts,
     ...(lastWrite !== undefined && { lastWrite: Math.round((performance.now() - lastWrite) / 1000) }),

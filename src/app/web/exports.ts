@@ -61,10 +61,10 @@ export function exportRoutes(service: ServeService, name: string): Route[] {
       path: '/nbd/:name',
       protocol: 'nbd',
       right: 'token',
-      open: async ({ name: asked, rights, encrypted, tlsNames }) => {
+      open: async ({ name: asked, rights, label, encrypted, tlsNames }) => {
         const offered = readable(server.exports.find(asked), asked, rights, encrypted);
         const readOnly = rights.to(offered.name) === 'read';
-        const entry = { exportName: offered.name, readOnly, encrypted, tlsNames, token: rights.id };
+        const entry = { exportName: offered.name, readOnly, encrypted, tlsNames, token: rights.id, label };
         return ({ stream }) => server.enter(stream, entry);
       },
     },

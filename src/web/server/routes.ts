@@ -29,6 +29,8 @@ export interface Call {
   readonly rights: CallerRights;
   /** "127.0.0.1:4711". */
   readonly peer: string;
+  /** The name that the client gives itself; undefined if it gives none. */
+  readonly label: string | undefined;
   /** True if the connection is encrypted. */
   readonly encrypted: boolean;
   /** The names in the client's certificate, if the server demands one. */

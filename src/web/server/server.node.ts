@@ -13,6 +13,7 @@ import type { TLSSocket, TlsOptions } from 'node:tls';
 import { WebSocketServer, type WebSocket } from 'ws';
 import { FarbusError, messageOf } from '../../base/errors.js';
 import { ThrottledLogger, type Logger } from '../../base/log.js';
+import { printable } from '../../base/printable.js';
 import { Admission, type Admitted } from '../../export/admission.js';
 import { whyNotListening } from '../../network/listen.node.js';
 import { hostPort } from '../../network/socket.node.js';
@@ -36,6 +37,8 @@ const maxStrangers = 32;
 const maxOthers = 192;
 /** Longest headers of a request, in bytes. */
 const maxHeaders = 8192;
+/** Longest name that a client gives itself, in characters. */
+const maxLabel = 40;
 /** Time for the headers of a request, and for a whole request, in ms. */
 const headersMs = 10_000;
 const requestMs = 30_000;
@@ -67,6 +70,7 @@ export interface WebServerOptions {
 interface Checked {
   readonly path: string;
   readonly peer: string;
+  readonly label: string | undefined;
   readonly foreignPage: boolean;
 }
 
@@ -217,7 +221,7 @@ export class WebServer {
     if (query !== undefined && /(?:^|&)token=/i.test(query)) {
       throw new WebFailure(400, 'a token does not belong into an address, which is logged: send it as a header');
     }
-    return { path, peer: peerOf(request.socket), foreignPage: from === 'named' };
+    return { path, peer: peerOf(request.socket), label: labelOf(query), foreignPage: from === 'named' };
   }
 
   /** The rights of the token that a request shows; undefined if it is not valid. */
@@ -230,7 +234,7 @@ export class WebServer {
   #call(
     request: IncomingMessage,
     { route, name }: Match<Route>,
-    { peer }: Checked,
+    { peer, label }: Checked,
     signal: AbortSignal,
   ): { call: Call; rights: Rights; hash: Buffer } {
     const { tokens, tls } = this.#options;
@@ -247,7 +251,7 @@ export class WebServer {
     const certificate = tls?.ca === undefined ? undefined : (request.socket as TLSSocket).getPeerCertificate();
     const tlsNames = certificate ? namesOf(certificate) : [];
     return {
-      call: { name, rights, peer, encrypted: tls !== undefined, tlsNames, signal },
+      call: { name, rights, peer, label, encrypted: tls !== undefined, tlsNames, signal },
       rights,
       hash: hashOf(token),
     };
@@ -337,6 +341,11 @@ function tokenOf({ headers }: IncomingMessage, { bareToken }: Route): string | u
   const protocol = protocols.find((one) => one.startsWith(tokenSubprotocol));
   if (protocol === undefined && bareToken && protocols.length === 1) return protocols[0];
   return protocol?.slice(tokenSubprotocol.length);
+}
+
+/** The name that a client gives itself in the query of its address: `?client=NAME`. */
+function labelOf(query: string | undefined): string | undefined {
+  return printable(new URLSearchParams(query).get('client') ?? '', maxLabel) || undefined;
 }
 
 function peerOf({ remoteAddress = 'unknown', remotePort = 0 }: Socket): string {

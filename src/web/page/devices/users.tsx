@@ -158,6 +158,7 @@ function Right({ client, info, busy, onTake }: RightProps): JSX.Element {
   );
 }
 
-function nameOf({ tlsName, peer }: ClientInfo): string {
-  return tlsName === undefined ? peer : `${tlsName} (${peer})`;
+function nameOf({ label, tlsName, peer }: ClientInfo): string {
+  const names = [label, tlsName].filter((one) => one !== undefined);
+  return names.length === 0 ? peer : `${names.join(', ')} (${peer})`;
 }

@@ -4,6 +4,8 @@ export interface ClientInfo {
   readonly id: string;
   readonly peer: string;
   readonly tlsName?: string;
+  /** The name that it gives itself: a computer in a tab says its own. */
+  readonly label?: string;
   /** Seconds since it connected. */
   readonly connected: number;
   readonly requests: number;

@@ -131,10 +131,10 @@ function clientOf({ export: name, client }: ServedCommand): ClientInfo | undefin
   return server.value?.exports.find((one) => one.name === name)?.clients.find(({ id }) => id === client);
 }
 
-/** The address of a client, by which people know it; its number if it has left. */
+/** The name or the address of a client, by which people know it; its number if it has left. */
 function clientName(command: ServedCommand): string {
   const of = clientOf(command);
-  return of?.tlsName ?? of?.peer ?? `client ${command.client}`;
+  return of?.label ?? of?.tlsName ?? of?.peer ?? `client ${command.client}`;
 }
 
 function takeState({ time, exports }: StateEvent): void {

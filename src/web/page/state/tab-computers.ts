@@ -67,10 +67,12 @@ function setPort(id: number, port: number, state: PortState | undefined): void {
   if (ports) change(id, { ports: ports.map((one, index) => (index === port ? state : one)) });
 }
 
-/** The address and the rest of a drive, for the computer. */
-export function tabDrive({ name, writes, overlay }: ChosenDrive): TabDrive {
+/** The address and the rest of a drive, for the computer, whose name the server shows. */
+export function tabDrive({ name, writes, overlay }: ChosenDrive, computer: string): TabDrive {
+  const url = socketAddressOf(`nbd/${encodeURIComponent(name)}`);
+  url.searchParams.set('client', computer);
   return {
-    url: socketAddressOf(`nbd/${encodeURIComponent(name)}`).href,
+    url: url.href,
     token: currentToken(),
     readOnly: writes === 'none',
     cache: writes !== 'far',
@@ -107,7 +109,7 @@ export function startInTab({ name, system, drives, snapshot, saved }: StartOptio
     guest: addressOf('guest/system.json').href,
     token: currentToken(),
     system,
-    drives: drives.map(tabDrive),
+    drives: drives.map((drive) => tabDrive(drive, name)),
     snapshot,
     ...(saved && { saved }),
     onSerial: (bytes) => output.add(bytes),
@@ -135,7 +137,8 @@ export async function attachInTab(id: number, port: number, drive: ChosenDrive):
   // Set before, because the drive can report the state of its cache while it is opened.
   setPort(id, port, { drive, trouble: undefined });
   try {
-    await find(id)!.computer!.attach(port, tabDrive(drive));
+    const { name, computer } = find(id)!;
+    await computer!.attach(port, tabDrive(drive, name));
   } catch (error) {
     setPort(id, port, undefined);
     throw error;
