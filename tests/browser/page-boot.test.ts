@@ -3,11 +3,14 @@
  * writes a file, and tools of the host find the file.
  */
 import { execFileSync } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
 import type { Page } from 'playwright-core';
 import { expect, it } from 'vitest';
 import { startFarbus } from '../interop/farbus.js';
 import { errorsOf, openBrowser } from '../support/chromium.js';
+import { mouseRecord } from '../support/mouse-record.js';
 import { tempImage } from '../support/temp.js';
+import { touchesOf } from '../support/touches.js';
 
 const MiB = 1 << 20;
 const admin = { ...process.env, PATH: `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin` };
@@ -120,4 +123,74 @@ it('boots a Debian, which writes to the far disk; the flow has its commands with
   execFileSync('e2fsck', ['-fn', image], { env: admin });
   const file = execFileSync('debugfs', ['-R', 'cat /file', image], { env: admin, stdio: ['ignore', 'pipe', 'ignore'] });
   expect(file.toString()).toBe('far-42\n1\n2\n3\n4\n5\n6\n');
+}, 600_000);
+
+/** Sums the packets of a PS/2 mouse with a wheel: movements, and the buttons in their order. */
+function packetsOf(bytes: readonly number[]): { x: number; y: number; wheel: number; buttons: string } {
+  const all = { x: 0, y: 0, wheel: 0, buttons: '' };
+  for (let at = 0; at + 4 <= bytes.length; at += 4) {
+    const [flags = 0, x = 0, y = 0, wheel = 0] = bytes.slice(at, at + 4);
+    all.x += x - ((flags & 0x10) << 4);
+    all.y -= y - ((flags & 0x20) << 3);
+    all.wheel += (wheel << 24) >> 24;
+    const buttons = String(flags & 7);
+    if (!all.buttons.endsWith(buttons)) all.buttons += buttons;
+  }
+  return all;
+}
+
+it('a finger on the screen is the mouse of a computer in the tab: its guest reads the packets', async () => {
+  const image = tempImage(1 << 20);
+  writeFileSync(image, mouseRecord('ready'));
+  const server = startFarbus('serve', '--listen', 'nbd://127.0.0.1:0', '--web', '127.0.0.1:0', `tiny=${image}`);
+  const [address] = await server.printed(/http:\S+/);
+  const page = await (await openBrowser()).newPage();
+  const errors = errorsOf(page);
+  // Every byte that the guest writes to its serial port.
+  await page.addInitScript(() => {
+    const written: number[] = [];
+    const Own = Worker;
+    const Watched = class extends Own {
+      constructor(url: string | URL, options?: WorkerOptions) {
+        super(url, options);
+        this.addEventListener('message', ({ data }: MessageEvent<{ event?: string; value: Uint8Array }>) => {
+          if (data.event === 'serial') written.push(...data.value);
+        });
+      }
+    };
+    Object.assign(globalThis, { Worker: Watched, written });
+  });
+  const written = (): Promise<number[]> =>
+    page.evaluate(() => (globalThis as unknown as { written: number[] }).written);
+  await page.goto(address);
+  await page.setViewportSize({ width: 390, height: 844 });
+  const touches = await touchesOf(page);
+  await page.getByRole('link', { name: 'Boot' }).click();
+  await page.getByRole('radio', { name: /^The system on the first drive/ }).check();
+  await page.getByRole('button', { name: 'Start' }).click();
+  await expect.poll(async () => String.fromCharCode(...(await written())), { timeout: 120_000 }).toContain('ready');
+  const packets = async (): Promise<ReturnType<typeof packetsOf>> => {
+    const bytes = await written();
+    return packetsOf(bytes.slice(String.fromCharCode(...bytes).indexOf('ready') + 'ready'.length));
+  };
+  const screen = page.getByRole('application', { name: 'Screen of Computer 1' });
+  const canvas = screen.locator('canvas');
+  await canvas.scrollIntoViewIfNeeded();
+  const box = (await canvas.boundingBox())!;
+  const scale = (await canvas.evaluate((one) => (one as HTMLCanvasElement).width)) / box.width;
+  const finger = { x: box.x + 60, y: box.y + 60 };
+  await touches.tap([finger]);
+  await expect.poll(() => screen.evaluate((one) => one === document.activeElement)).toBe(true);
+  await touches.drag([finger], { x: 80, y: -20 });
+  await expect.poll(async () => Math.abs((await packets()).x - 80 * scale), { timeout: 60_000 }).toBeLessThanOrEqual(1);
+  await expect.poll(async () => Math.abs((await packets()).y + 20 * scale), { timeout: 60_000 }).toBeLessThanOrEqual(1);
+  await touches.drag([finger, { x: finger.x + 50, y: finger.y }], { x: 0, y: 50 });
+  await expect.poll(async () => (await packets()).wheel, { timeout: 60_000 }).toBe(-1);
+  expect((await packets()).buttons).toBe('0');
+  await touches.tap([finger]);
+  await expect.poll(async () => (await packets()).buttons, { timeout: 60_000 }).toBe('010');
+  expect(errors).toEqual([]);
+  await page.close();
+  server.child.kill('SIGTERM');
+  await server.ended;
 }, 600_000);
