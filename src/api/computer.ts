@@ -7,7 +7,7 @@
 export type { AhciDrives } from '../computer/ahci-drives.js';
 export { ClientComputer } from '../computer/client.js';
 export { Computer } from '../computer/computer.js';
-export type { ComputerCounts, ComputerOptions } from '../computer/computer.js';
+export type { ComputerCounts, ComputerOptions, SaveOptions } from '../computer/options.js';
 export { ConsoleTimeout, SerialConsole } from '../computer/console.js';
 export type { ClientDrive, DriveBus, DriveKind } from '../computer/drives.js';
 export { GuestEnded } from '../computer/guest-end.js';
@@ -22,7 +22,7 @@ export type { IoCounts } from '../computer/virtual-io-client.js';
 export type { LinuxImage } from '../machine/boot/linux.js';
 export type { Engine, EngineEnd, EngineSnapshots, Firmware, FirmwareVariables } from '../machine/engine.js';
 export { decodeSnapshot, encodeSnapshot, isSnapshot, SnapshotError } from '../machine/snapshot.js';
-export type { Snapshot, SnapshotCodec, SnapshotDrive, SnapshotFault } from '../machine/snapshot.js';
+export type { SavedContent, Snapshot, SnapshotCodec, SnapshotDrive, SnapshotFault } from '../machine/snapshot.js';
 export type { MouseMove, Picture } from '../machine/screen.js';
 export type { TrapCounts } from '../machine/trap.js';
 export type { FrameClaim, FrameOwner } from '../network/ethernet/claim.js';

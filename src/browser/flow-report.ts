@@ -1,6 +1,6 @@
 /** Reports to a page about the flow of a computer's commands (flow.ts). */
 import type { Step } from '../base/steps.js';
-import type { ComputerCounts } from '../computer/computer.js';
+import type { ComputerCounts } from '../computer/options.js';
 
 /** The activity of a computer since the last report. */
 export interface FlowReport {

@@ -16,6 +16,9 @@ export interface MachineOptions {
   readonly drives?: readonly TabDrive[];
   /** If false, Debian boots; otherwise it continues from the server's snapshot. Default: true. */
   readonly snapshot?: boolean;
-  /** A snapshot of `TabComputer.save`, taken with these drives, from which to continue. */
-  readonly saved?: Uint8Array;
+  /**
+   * A snapshot of `TabComputer.save`, taken with these drives, from which to continue. It is
+   * refused if a disk was written since.
+   */
+  readonly saved?: Uint8Array | undefined;
 }

@@ -137,9 +137,10 @@ export class Machine {
 
   /** Switches the computer off and starts it anew with the same drives. */
   async reset(): Promise<Machine> {
-    const { drives = [], ...options } = this.#options;
+    // Its guest has written its drives since it continued from a saved snapshot: it boots.
+    const options = { ...this.#options, saved: undefined };
     await this.stop();
-    return Machine.start({ ...options, drives }, this.#events);
+    return Machine.start(options, this.#events);
   }
 
   /** Switches the computer off, as if its plug were pulled, and closes its drives. */

@@ -3,7 +3,7 @@
  */
 import { FarbusError } from '../base/errors.js';
 import type { LogLevel } from '../base/log.js';
-import type { ComputerCounts } from '../computer/computer.js';
+import type { ComputerCounts } from '../computer/options.js';
 import type { MouseMove, Picture } from '../machine/screen.js';
 import type { RemoteState } from '../protocol/remote/reconnection.js';
 import type { TabDrive } from './drives.js';

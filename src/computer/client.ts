@@ -4,7 +4,8 @@
  * virtual-io-client.ts.
  */
 import type { BootFigure } from './boot-figure.js';
-import { Computer, type ComputerOptions } from './computer.js';
+import { Computer } from './computer.js';
+import type { ComputerOptions } from './options.js';
 
 /** The step numbers of [SYS] fig. 11. */
 const figure11: BootFigure = {

@@ -6,15 +6,14 @@
  */
 import { untilAbort } from '../base/abort.js';
 import { FarbusError } from '../base/errors.js';
-import { silent, type Logger } from '../base/log.js';
+import { silent } from '../base/log.js';
 import { Steps } from '../base/steps.js';
 import type { BlockDevice } from '../block/device.js';
 import { loadLinux, type LinuxImage } from '../machine/boot/linux.js';
 import { is64Bit, loadPvh } from '../machine/boot/pvh.js';
-import type { Engine, EngineEnd, EngineExits, EngineSnapshots, ProtectedModeEntry } from '../machine/engine.js';
-import type { IdeDisk } from '../machine/ide-disk.js';
+import type { Engine, EngineEnd, EngineSnapshots, ProtectedModeEntry } from '../machine/engine.js';
 import { SnapshotError, type Snapshot } from '../machine/snapshot.js';
-import { TrapHandler, type TrapCounts } from '../machine/trap.js';
+import { TrapHandler } from '../machine/trap.js';
 import type { AhciDrives } from './ahci-drives.js';
 import { commandSteps, type BootFigure } from './boot-figure.js';
 import { SerialConsole } from './console.js';
@@ -22,57 +21,14 @@ import { ScreenConsole } from './screen-console.js';
 import { GuestEnded } from './guest-end.js';
 import { GuestHandlers } from './guest-handlers.js';
 import { ideDisks } from './ide-drives.js';
-import { identifyPlans, maxDrives, planDrive, type ClientDrive, type IdentifiedPlan } from './drives.js';
-import type { LegMedians } from './legs.js';
+import { identifyPlans, maxDrives, planDrive, type IdentifiedPlan } from './drives.js';
 import { LogicalDevices, bootPlaces } from './logical-devices.js';
+import type { ComputerCounts, ComputerOptions, SaveOptions } from './options.js';
 import { checkReach } from './reach.js';
+import { RecentWrites } from './recent-writes.js';
 import { checkSame, driveFacts, goOnAs, type Drive } from './same-drive.js';
 import type { SharedAdapter } from './shared-adapter.js';
-import { VirtualIoClient, type IoCounts } from './virtual-io-client.js';
-
-/** Options of {@link ClientComputer.create} and {@link ServerComputer.create}. */
-export interface ComputerOptions {
-  /**
-   * Creates the engine, which the composition root chooses. If there is an adapter and the engine
-   * has a network card, the card must have the adapter's MAC address.
-   */
-  readonly createEngine: (
-    trap: TrapHandler,
-    onEnd: (why: EngineEnd, detail?: string) => void,
-    ide: readonly IdeDisk[],
-  ) => Promise<Engine>;
-  /**
-   * The drives in the guest's order. A plain block device becomes an NVMe disk. The computer does
-   * not close the devices.
-   */
-  readonly drives: readonly (BlockDevice | ClientDrive)[];
-  /** Called when a guest has ejected the medium of drive `index`. The medium is not closed. */
-  readonly onEject?: (index: number, medium: BlockDevice) => void;
-  /**
-   * The network connection of the operating system's network card. The computer does not close it.
-   */
-  readonly adapter?: SharedAdapter | undefined;
-  /** Receives the steps of each command. Default: none. */
-  readonly steps?: Steps;
-  /** Receives warnings. Default: nothing is logged. */
-  readonly log?: Logger;
-}
-
-/** Counts since the start, for summaries, benchmarks and tests. */
-export interface ComputerCounts {
-  /** Accesses to guarded addresses. */
-  readonly traps: Readonly<TrapCounts>;
-  /** Requests to the drives, and their bytes. */
-  readonly io: Readonly<IoCounts>;
-  /** Number of commands completed on I/O queues, and of interrupts raised for them. */
-  readonly commands: number;
-  /** Interrupts that were raised for completed commands. */
-  readonly interrupts: number;
-  /** Median times of the legs of a command, in ms. */
-  readonly legs: LegMedians;
-  /** Exits of the processors; undefined if the engine has none. */
-  readonly exits?: EngineExits | undefined;
-}
+import { VirtualIoClient } from './virtual-io-client.js';
 
 /** The parts from which the constructor builds a computer. */
 export interface Prepared {
@@ -265,14 +221,12 @@ export class Computer {
 
   /**
    * Saves the computer: processor, memory, board and logical devices. The guest is paused
-   * meanwhile, and no command is in flight.
+   * meanwhile, and no command is in flight. Its disks are flushed.
    * @param key Identifies the snapshot: kernel, initramfs, command line, engine version.
-   * @param signal Gives up the wait for the commands in flight, which may last as long as their
-   *   reconnect time: it rejects with the signal's reason, and the guest goes on.
    * @throws SnapshotError if a remote device does not answer, since commands in flight could then
    *   not end; or if the computer has not started or ends
    */
-  async save(key: string, signal?: AbortSignal): Promise<Snapshot> {
+  async save(key: string, { unused = false, signal }: SaveOptions = {}): Promise<Snapshot> {
     const engine = this.#snapshots();
     if (!this.#started) throw new SnapshotError('it has not started yet');
     await checkReach(this.#media.map((medium) => medium()));
@@ -281,11 +235,14 @@ export class Computer {
       await this.#stop('snapshot');
       await untilAbort(signal, this.#devices.pause());
       const devices = this.#devices.save();
-      const facts = this.#drives().map((drive, i) => driveFacts(drive, this.#plans[i]!.identity));
+      if (this.#stops.has('end')) throw new SnapshotError('the computer ends');
+      // Before the drives are read: a drive of the engine's own controller may have a command in
+      // flight until then.
+      const state = await untilAbort(signal, engine.save());
+      const facts = this.#drives().map((drive, i) => driveFacts(drive, this.#plans[i]!.identity, unused));
       const drives = await untilAbort(signal, Promise.all(facts));
       if (this.#stops.has('end')) throw new SnapshotError('the computer ends');
-      // A drive of the engine's own controller may have a command in flight.
-      return { key, drives, devices, engine: await untilAbort(signal, engine.save()) };
+      return { key, drives, devices, engine: state };
     } finally {
       this.#devices.resume();
       void this.#goOn('snapshot');
@@ -294,11 +251,18 @@ export class Computer {
 
   /**
    * Starts from a snapshot instead of booting. The remote devices must be the ones that the
-   * snapshot was taken with.
-   * @throws SnapshotError if the snapshot is of another computer or another disk; the computer can
-   *   then still be booted
+   * snapshot was taken with, and must not have been written since, unless the guest had not used
+   * them.
+   * @param options `evenIfWritten`: go on even if a disk was written since. The guest can then
+   *   destroy what is on it. Default: false.
+   * @throws SnapshotError if the snapshot is of another computer or another disk, or if a disk was
+   *   written; the computer can then still be booted
    */
-  async restore(snapshot: Snapshot, key: string): Promise<void> {
+  async restore(
+    snapshot: Snapshot,
+    key: string,
+    { evenIfWritten = false }: { readonly evenIfWritten?: boolean } = {},
+  ): Promise<void> {
     const engine = this.#snapshots();
     if (snapshot.key !== key)
       throw new SnapshotError('it is of another engine, another kernel, command line or version');
@@ -307,7 +271,8 @@ export class Computer {
       throw new SnapshotError(`it has ${snapshot.drives.length} drives, this computer ${now.length}`);
     }
     await checkReach(now.map(({ medium }) => medium));
-    await Promise.all(snapshot.drives.map((then, i) => checkSame(then, now[i]!)));
+    await Promise.all(snapshot.drives.map((then, i) => checkSame(then, now[i]!, evenIfWritten)));
+    snapshot.drives.forEach(({ content }, i) => this.#goOnWriting(now[i]!.medium, content?.recent));
     this.#plans.forEach(({ identity, ...said }, i) => goOnAs(identity, snapshot.drives[i]!.shown, said));
     await engine.restore(snapshot.engine);
     try {
@@ -385,7 +350,20 @@ export class Computer {
   }
 
   #drives(): Drive[] {
-    return this.#plans.map(({ index, assumeSame }, i) => ({ index, assumeSame, medium: this.#media[i]!() }));
+    return this.#plans.map(({ index, assumeSame }, i) => {
+      const medium = this.#media[i]!();
+      return { index, assumeSame, medium, recent: this.#clientOf(medium)?.recent ?? new RecentWrites() };
+    });
+  }
+
+  #clientOf(medium: BlockDevice | undefined): VirtualIoClient | undefined {
+    return [...this.#ideClients, ...this.#devices.clients].findLast(({ far }) => far === medium);
+  }
+
+  /** The guest of a snapshot writes on where it wrote last. */
+  #goOnWriting(medium: BlockDevice | undefined, recent: readonly number[] | undefined): void {
+    const client = this.#clientOf(medium);
+    if (client && recent) client.recent = new RecentWrites(recent);
   }
 }
 

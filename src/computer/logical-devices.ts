@@ -91,6 +91,11 @@ export class LogicalDevices {
     return io;
   }
 
+  /** The virtual I/O clients of all remote devices that a logical device has had. */
+  get clients(): readonly VirtualIoClient[] {
+    return this.#clients;
+  }
+
   /** Resolves when no command is in flight, and none will be fetched. */
   async pause(): Promise<void> {
     this.#card?.pause();

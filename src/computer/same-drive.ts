@@ -1,16 +1,20 @@
 /**
- * Checks that a computer resumes from a snapshot with the same drives, and gives the drives their
- * former names. The guest's memory caches parts of its disks: on another disk, the guest would
- * write them over that disk's data.
+ * Checks that a computer resumes from a snapshot with the same drives, and with their content, and
+ * gives the drives their former names. The guest's memory caches parts of its disks: on another
+ * disk, the guest would write them over that disk's data.
+ *
+ * Not here: how changed content is noticed (unchanged.ts).
  */
 import { hexOf } from '../base/hex.js';
 import { Deadline } from '../base/deadline.js';
 import { messageOf } from '../base/errors.js';
-import type { BlockDevice } from '../block/device.js';
+import type { BlockDevice, RequestOptions } from '../block/device.js';
 import { compareIdentity, formatIdentity, parseIdentity, type DiskIdentity, type Verdict } from '../block/identity.js';
 import { SnapshotError, type SnapshotDrive } from '../machine/snapshot.js';
 import { identifyDisk } from '../probe/disk-identity.js';
 import { worldWideName, type DriveIdentity, type SaidIdentity } from './identity.js';
+import type { RecentWrites } from './recent-writes.js';
+import { isUnchanged, witnessOf } from './unchanged.js';
 
 /** Time limit for examining one far device, in ms. */
 const lookMs = 60_000;
@@ -22,24 +26,45 @@ export interface Drive {
   readonly medium: BlockDevice | undefined;
   /** True if the user asserts that it is the same disk. */
   readonly assumeSame: boolean;
+  /** Where the guest has written it last. */
+  readonly recent: RecentWrites;
 }
 
 /**
  * The facts that a snapshot stores about a drive.
+ * @param unused true if the guest remembers nothing of the content, as long as it has not written
  * @throws SnapshotError if the far device cannot be examined
  */
-export async function driveFacts(drive: Drive, shown: DriveIdentity): Promise<SnapshotDrive> {
+export async function driveFacts(drive: Drive, shown: DriveIdentity, unused: boolean): Promise<SnapshotDrive> {
+  const { medium, recent } = drive;
   const disk = await look(drive);
   const { serial, model, uuid } = shown;
-  return { ...factsOf(drive), disk: formatIdentity(disk), shown: { serial, model, uuid: hexOf(uuid) } };
+  const facts = { ...factsOf(drive), disk: formatIdentity(disk), shown: { serial, model, uuid: hexOf(uuid) } };
+  if (!medium || (unused && !recent.changed)) return facts;
+  // A crash of the server must not take what the guest believes to be written.
+  if (!medium.info.readOnly) await examine(drive, (options) => medium.flush(options), 'flushed');
+  return { ...facts, content: await examine(drive, (options) => witnessOf(medium, recent.ends(), options)) };
 }
 
 /**
- * Refuses a drive that is not known to be the one of the snapshot. Different content is no proof of
- * a different disk, because the guest may have written to it since.
+ * Refuses a drive that is not known to be the one of the snapshot, or that was written since. The
+ * guest may write a drive that it had not used when it was saved.
+ * @param evenIfWritten the user wants to go on although the drive was written
  * @throws SnapshotError
  */
-export async function checkSame(then: SnapshotDrive, drive: Drive): Promise<void> {
+export async function checkSame(then: SnapshotDrive, drive: Drive, evenIfWritten = false): Promise<void> {
+  await checkDisk(then, drive);
+  const { content } = then;
+  const { medium, index } = drive;
+  if (!medium || !content || evenIfWritten) return;
+  if (await examine(drive, (options) => isUnchanged(medium, content, options))) return;
+  throw new SnapshotError(
+    `drive ${index} was written after it was saved, and the guest would damage the file systems on it`,
+    'written',
+  );
+}
+
+async function checkDisk(then: SnapshotDrive, drive: Drive): Promise<void> {
   const now = factsOf(drive);
   const another = `drive ${drive.index} is not the same as before`;
   if (then.size !== now.size) {
@@ -77,13 +102,21 @@ function factsOf({ medium }: Drive): Pick<SnapshotDrive, 'size' | 'blockSize' | 
   return { size, blockSize, readOnly };
 }
 
-async function look({ index, medium }: Drive): Promise<DiskIdentity> {
-  if (!medium) return { size: 0, marks: {} };
+async function look(drive: Drive): Promise<DiskIdentity> {
+  const { medium } = drive;
+  return medium ? examine(drive, (options) => identifyDisk(medium, options)) : { size: 0, marks: {} };
+}
+
+/** @throws SnapshotError if the far device fails, or takes too long */
+async function examine<T>({ index }: Drive, work: (options: RequestOptions) => Promise<T>, done = 'read'): Promise<T> {
   const limit = new Deadline(lookMs);
+  const late = new Promise<never>((_, reject) => {
+    limit.signal.addEventListener('abort', () => reject(new Error(`no answer within ${lookMs / 1000} s`)));
+  });
   try {
-    return await identifyDisk(medium, { signal: limit.signal });
+    return await Promise.race([work({ signal: limit.signal }), late]);
   } catch (error) {
-    throw new SnapshotError(`the far device of drive ${index} cannot be read: ${messageOf(error)}`);
+    throw new SnapshotError(`the far device of drive ${index} cannot be ${done}: ${messageOf(error)}`);
   } finally {
     limit.end();
   }

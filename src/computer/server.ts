@@ -8,7 +8,8 @@
  */
 import { FarbusError } from '../base/errors.js';
 import type { BootFigure } from './boot-figure.js';
-import { Computer, type ComputerOptions } from './computer.js';
+import { Computer } from './computer.js';
+import type { ComputerOptions } from './options.js';
 
 /** The step numbers of [SYS] fig. 12. */
 const figure12: BootFigure = {

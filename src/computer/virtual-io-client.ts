@@ -19,6 +19,7 @@ import type {
 } from '../block/device.js';
 import type { DirectAccess } from '../block/direct.js';
 import type { Losses } from '../block/losses.js';
+import { RecentWrites } from './recent-writes.js';
 
 /** I/O counters. A synchronous transfer counts once for each contiguous run of guest memory. */
 export interface IoCounts {
@@ -38,6 +39,8 @@ export interface IoCounts {
 
 export class VirtualIoClient implements BlockDevice {
   readonly counts: IoCounts = { reads: 0, writes: 0, others: 0, readBytes: 0, writtenBytes: 0, errors: 0 };
+  /** Where the guest has written last. */
+  recent = new RecentWrites();
   /** Declines while tracing, because only `read` and `write` report trace steps. */
   readonly direct: DirectAccess | undefined;
   readonly #far: BlockDevice;
@@ -56,11 +59,17 @@ export class VirtualIoClient implements BlockDevice {
       },
       write: (offset, from) => {
         if (steps.on || !direct.write(offset, from)) return false;
+        this.recent.write(offset, from.length, false);
         this.counts.writes++;
         this.counts.writtenBytes += from.length;
         return true;
       },
     };
+  }
+
+  /** The remote device. */
+  get far(): BlockDevice {
+    return this.#far;
   }
 
   get info(): BlockInfo {
@@ -92,6 +101,7 @@ export class VirtualIoClient implements BlockDevice {
 
   async write(offset: number, from: Bytes, options: WriteOptions = {}): Promise<void> {
     const { length } = from;
+    this.recent.write(offset, length, options.fua === true);
     this.counts.writes++;
     this.#decided(options, 'write', offset, length);
     this.#step(options, '264', 'send the command: sector number, count', offset, length);
@@ -101,14 +111,17 @@ export class VirtualIoClient implements BlockDevice {
   }
 
   async flush(options: RequestOptions = {}): Promise<void> {
+    this.recent.flush();
     await this.#other('flush', this.#far.flush(options), options);
   }
 
   async trim(offset: number, length: number, options: WriteOptions = {}): Promise<void> {
+    this.recent.write(offset, length, false);
     await this.#other('trim', this.#far.trim(offset, length, options), options, offset, length);
   }
 
   async writeZeroes(offset: number, length: number, options: ZeroOptions = {}): Promise<void> {
+    this.recent.write(offset, length, options.fua === true);
     await this.#other('write zeroes', this.#far.writeZeroes(offset, length, options), options, offset, length);
   }
 

@@ -5,7 +5,7 @@
  *
  *     offset  bytes  field
  *          0      8  magic "FARBUSSN"
- *          8      4  version: 3
+ *          8      4  version: 4
  *         12      4  length of the JSON header
  *         16      8  length of the compressed state
  *         24     32  SHA-256 of everything else: bytes 0 to 23, header and compressed state
@@ -16,6 +16,14 @@
  * Not here: compression, the digest function and the file (snapshot-file.node.ts); the reaction to
  * a snapshot that cannot be used (app/computer/start.ts).
  */
+
+/** A witness of a disk's content when the computer was saved (computer/unchanged.ts). */
+export interface SavedContent {
+  /** Places of the disk in bytes, and the CRC-32 of the content of each. */
+  readonly places: readonly (readonly [offset: number, length: number, sum: number])[];
+  /** Where the guest's last writes ended, as offsets in bytes. */
+  readonly recent: readonly number[];
+}
 
 /** Facts of a drive, by which it is recognised when the computer resumes. */
 export interface SnapshotDrive {
@@ -31,6 +39,11 @@ export interface SnapshotDrive {
    * The names under which the drive was presented to the guest. They stay the same when it resumes.
    */
   readonly shown: { readonly serial: string; readonly model: string; readonly uuid: string };
+  /**
+   * The content, which must be the same when the computer resumes. Absent if the drive was empty,
+   * or if the guest had not used it yet: then the disk may have been written since.
+   */
+  readonly content?: SavedContent | undefined;
 }
 
 /** The state of a computer, from which it continues. */
@@ -50,10 +63,11 @@ export interface Snapshot {
  * - `foreign`: the file is not a snapshot and must not be replaced.
  * - `damaged`: a snapshot that is empty, truncated, altered or of another format version. It is
  *   useless, so it may be replaced.
+ * - `written`: a drive was written since the snapshot was taken, so that its guest would damage it.
  * - `other`: a snapshot of another computer or of other drives, or one that cannot be made or used
  *   at the moment.
  */
-export type SnapshotFault = 'foreign' | 'damaged' | 'other';
+export type SnapshotFault = 'foreign' | 'damaged' | 'written' | 'other';
 
 /** A snapshot that cannot be used. The message completes "the snapshot cannot be used: ". */
 export class SnapshotError extends Error {
@@ -79,12 +93,15 @@ export interface SnapshotCodec {
 }
 
 const magic = new TextEncoder().encode('FARBUSSN');
-const version = 3;
+const version = 4;
 /** Offset and length of the digest, and the offset of the JSON header. */
 const digestAt = 24;
 const digestSize = 32;
 const fixedSize = digestAt + digestSize;
 const maxHeader = 16 << 20;
+/** Most places of a disk whose content is compared, and most bytes in all of them. */
+const maxPlaces = 512;
+const maxWitness = 64 << 20;
 
 /** True if a file with these first bytes is a snapshot of any version, or a truncated one. */
 export function isSnapshot(start: Uint8Array): boolean {
@@ -147,10 +164,28 @@ function decodeHeader(bytes: Uint8Array): Omit<Snapshot, 'engine'> {
 }
 
 function isDrive(value: unknown): value is SnapshotDrive {
-  const { size, blockSize, readOnly, disk, shown } = (value ?? {}) as Partial<SnapshotDrive>;
+  const { size, blockSize, readOnly, disk, shown, content } = (value ?? {}) as Partial<SnapshotDrive>;
   const numbers = Number.isSafeInteger(size) && Number.isSafeInteger(blockSize);
   const names = [disk, shown?.serial, shown?.model, shown?.uuid].every((name) => typeof name === 'string');
-  return numbers && typeof readOnly === 'boolean' && names;
+  const right = numbers && typeof readOnly === 'boolean' && names;
+  return right && (content === undefined || isContent(content, size!));
+}
+
+/** True if the content can be that of a disk of `size` bytes, and costs little to compare. */
+function isContent(value: unknown, size: number): value is SavedContent {
+  const { places, recent } = (value ?? {}) as Partial<SavedContent>;
+  if (!Array.isArray(places) || !Array.isArray(recent)) return false;
+  if (places.length > maxPlaces || recent.length > maxPlaces) return false;
+  const within = (offset: unknown): offset is number => {
+    return Number.isSafeInteger(offset) && (offset as number) >= 0 && (offset as number) <= size;
+  };
+  let total = 0;
+  for (const place of places as unknown[]) {
+    const [offset, length, sum] = (Array.isArray(place) ? place : []) as unknown[];
+    if (!within(offset) || !within(length) || !within(offset + length) || !Number.isSafeInteger(sum)) return false;
+    total += length;
+  }
+  return total <= maxWitness && recent.every(within);
 }
 
 async function decodeState(bytes: Uint8Array, codec: SnapshotCodec): Promise<Uint8Array> {

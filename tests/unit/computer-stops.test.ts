@@ -99,7 +99,7 @@ it('goes on when the wait of a snapshot for a command in flight is given up', as
   computer.bootFirmware();
   while (stalled.hits === 0) await prints();
   const giveUp = new AbortController();
-  const saved = computer.save('k', giveUp.signal);
+  const saved = computer.save('k', { signal: giveUp.signal });
   while (!(await standsStill())) await turn();
   giveUp.abort(new Error('withdrawn'));
   await expect(saved).rejects.toThrow('withdrawn');

@@ -5,6 +5,7 @@
 import { describe, expect, it } from 'vitest';
 import type { BlockDevice, BlockInfo } from '../../src/block/device.js';
 import { identifyPlans, planDrive, type ClientDrive } from '../../src/computer/drives.js';
+import { RecentWrites } from '../../src/computer/recent-writes.js';
 import { checkSame, driveFacts, goOnAs } from '../../src/computer/same-drive.js';
 import type { DiskMarks } from '../../src/block/identity.js';
 import { SnapshotError, type SnapshotDrive } from '../../src/machine/snapshot.js';
@@ -144,8 +145,11 @@ describe("a drive's identity", () => {
 });
 
 describe('a snapshot', () => {
-  const drive = (medium: BlockDevice | undefined, assumeSame = false) => ({ index: 0, medium, assumeSame });
-  const facts = async (device: BlockDevice) => driveFacts(drive(device), (await identities(device))[0]!);
+  const drive = (medium: BlockDevice | undefined, assumeSame = false) => {
+    return { index: 0, medium, assumeSame, recent: new RecentWrites() };
+  };
+  /** Its guest has not used the drive yet. */
+  const facts = async (device: BlockDevice) => driveFacts(drive(device), (await identities(device))[0]!, true);
   const marked = (marks: DiskMarks, bytes?: Uint8Array<ArrayBuffer>) => named('nbd:disk', bytes, { marks });
   const refusal = async (then: SnapshotDrive, device: BlockDevice) => {
     const error = await checkSame(then, drive(device)).catch((caught: unknown) => caught);
@@ -185,7 +189,7 @@ describe('a snapshot', () => {
     const then = (await identities(named('nbd:disk')))[0]!;
     const now = (await identities(named('nbd:disk', mbrDisk(2))))[0]!;
     expect(now.serial).not.toBe(then.serial);
-    const { shown } = await driveFacts(drive(undefined), then);
+    const { shown } = await driveFacts(drive(undefined), then, true);
     goOnAs(now, JSON.parse(JSON.stringify(shown)) as typeof shown, { index: 0 });
     expect({ ...now, content: '' }).toEqual(then);
     expect(() => goOnAs(now, shown, { index: 1, serial: 'OTHER' })).toThrow(/drive 1 was started as Farbus NVMe Disk/);

@@ -15,9 +15,10 @@ import { release } from '../../base/releasable.js';
 import type { Steps } from '../../base/steps.js';
 import type { BlockDevice } from '../../block/device.js';
 import { ClientComputer } from '../../computer/client.js';
-import type { Computer, ComputerOptions } from '../../computer/computer.js';
+import type { Computer } from '../../computer/computer.js';
 import { GuestEnded } from '../../computer/guest-end.js';
 import { ServerComputer } from '../../computer/server.js';
+import type { ComputerOptions } from '../../computer/options.js';
 import type { SharedAdapter } from '../../computer/shared-adapter.js';
 import type { ClientDrive } from '../../computer/drives.js';
 import {
@@ -58,6 +59,8 @@ export interface Guest {
   readonly version: string;
   /** Text that it prints when it has booted; undefined if unknown. */
   readonly readyText: string | undefined;
+  /** True if it has mounted no drive when it has booted, and read no file. Default: false. */
+  readonly sparesDrives?: boolean;
   /** Call when the computer has stopped: keeps what the firmware has stored. */
   readonly close?: () => Promise<void>;
 }
@@ -116,6 +119,7 @@ export async function chooseGuest(choice: GuestChoice): Promise<Guest> {
       id: hash(id, own),
       version: `Debian ${choice.release ?? 12}, kernel ${version}`,
       readyText,
+      sparesDrives: choice.initrd === undefined,
     };
   }
   if (!existsSync(choice.kernel)) throw new FarbusError(`--kernel ${choice.kernel}: there is no such file`);
@@ -255,6 +259,8 @@ export interface StartOptions {
    * false.
    */
   readonly renew?: boolean | undefined;
+  /** Continue from a snapshot even if a disk was written since. Default: false. */
+  readonly evenIfWritten?: boolean | undefined;
   /**
    * The guest is not started again: give the memory of its kernel and initramfs back. Default:
    * false.
@@ -274,11 +280,11 @@ export async function startGuest(
   guest: Guest,
   snapshot: string | undefined,
   memorySize: number,
-  { limitMs = bootLimit, renew = false, once = false, log = silent }: StartOptions = {},
+  { limitMs = bootLimit, renew = false, evenIfWritten = false, once = false, log = silent }: StartOptions = {},
 ): Promise<StartResult> {
   const started = performance.now();
   const key = keyOf(computer, guest, memorySize);
-  const file = snapshot === undefined ? undefined : { path: snapshot, key, renew, log };
+  const file = snapshot === undefined ? undefined : { path: snapshot, key, renew, evenIfWritten, log };
   if (file) await checkOutputFolder(file.path);
   const restored = file !== undefined && (await goOnFrom(computer, file));
   if (!restored) boot(computer, guest);
@@ -286,7 +292,7 @@ export async function startGuest(
   if (restored) return { from: 'snapshot', ms: performance.now() - started };
   if (guest.readyText === undefined) return { from: 'boot', ms: performance.now() - started };
   await waitForText(computer, guest.readyText, guest.image === undefined, limitMs);
-  const saved = file && (await saveTo(computer, file));
+  const saved = file && (await saveTo(computer, file, { unused: guest.sparesDrives }));
   return { from: 'boot', ms: performance.now() - started, ...(saved !== undefined && { saved }) };
 }
 
@@ -308,7 +314,7 @@ export async function saveRunning(
   } catch (error) {
     throw new FarbusError(`cannot make the folder of snapshots: ${messageOf(error)}`, { cause: error });
   }
-  await saveTo(computer, { path, key: keyOf(computer, guest, memorySize) }, signal);
+  await saveTo(computer, { path, key: keyOf(computer, guest, memorySize) }, { signal });
   return path;
 }
 

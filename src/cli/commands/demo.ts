@@ -19,7 +19,7 @@ import { connectAoe } from '../../protocol/aoe/initiator/initiator.js';
 import type { ComputerPlan } from '../../site/plan.js';
 import { macOf } from '../../app/config/site.js';
 import type { ClientComputer } from '../../computer/client.js';
-import type { ComputerCounts } from '../../computer/computer.js';
+import type { ComputerCounts } from '../../computer/options.js';
 import { cacheFolder, sha256 } from '../../guest/cache.node.js';
 import { markUsed } from '../../guest/cache-use.node.js';
 import { Programs } from '../../guest/programs.node.js';

@@ -17,6 +17,8 @@ export interface Session {
   readonly guest: Guest;
   readonly memory: number;
   readonly snapshot: string | undefined;
+  /** Continue from the snapshot even if a disk was written since. */
+  readonly evenIfWritten: boolean;
   /** The engine, in words that complete "Debian starts". */
   readonly where: string;
   readonly log: Logger;
@@ -28,8 +30,8 @@ const longestTimer = 2 ** 31 - 1;
 const lookMs = 500;
 
 /** Starts the guest. Resolves when it has booted, as far as that can be seen. */
-async function start({ computer, guest, snapshot, memory, log }: Session): Promise<void> {
-  const result = await startGuest(computer, guest, snapshot, memory, { once: true, log });
+async function start({ computer, guest, snapshot, evenIfWritten, memory, log }: Session): Promise<void> {
+  const result = await startGuest(computer, guest, snapshot, memory, { evenIfWritten, once: true, log });
   // A snapshot was taken after the prompt was printed: ask for another one.
   if (result.from === 'snapshot') void computer.console.send('\n');
   if (result.saved !== undefined) log.log('info', `saved to ${snapshot!}`);

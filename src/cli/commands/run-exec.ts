@@ -25,6 +25,8 @@ export interface ExecOptions {
   readonly guest: Guest;
   readonly memory: number;
   readonly snapshot: string | undefined;
+  /** Continue from the snapshot even if a disk was written since. */
+  readonly evenIfWritten: boolean;
   /** The engine, in words that complete "the guest boots". */
   readonly where: string;
   readonly command: string;
@@ -68,8 +70,9 @@ function bootText({ snapshot, where }: ExecOptions): string {
 }
 
 async function executeUntil(options: ExecOptions, signal: AbortSignal, bootMs: number): Promise<number> {
-  const { io, computer, guest, memory, snapshot, command, json, log } = options;
-  const starting = startGuest(computer, guest, snapshot, memory, { limitMs: bootMs, once: true, log });
+  const { io, computer, guest, memory, snapshot, evenIfWritten, command, json, log } = options;
+  const how = { limitMs: bootMs, evenIfWritten, once: true, log };
+  const starting = startGuest(computer, guest, snapshot, memory, how);
   const waiting = untilAbort(signal, starting);
   const started = await (options.quiet ? waiting : whileShown(io, bootText(options), waiting));
   const end = new JoinedAbort(signal);

@@ -61,11 +61,16 @@ const options = {
     brief: 'start from FILE; if there is none, boot and save to it',
     about:
       'start from FILE if it exists; otherwise boot, and save the computer to FILE. A damaged FILE is replaced; one ' +
-      'that was made with another disk is refused, unless the drive has ,assume-same',
+      'that was made with another disk is refused, unless the drive has ,assume-same; one whose guest had used a disk ' +
+      'that was written since is refused, too',
   },
   'snapshot-after': {
     value: 'TEXT',
     about: 'what a system of yours prints or shows when it has booted, for --snapshot and --detach',
+  },
+  'snapshot-force': {
+    about:
+      'continue from FILE even if a disk was written since. If the guest had mounted the disk, it destroys what is on it',
   },
   bios: {
     brief: 'boot the system that is on the first drive',
@@ -194,6 +199,7 @@ async function run({ values: onLine, given, operands, args }: Given<typeof optio
   if (values.snapshot !== undefined && own !== undefined && values['snapshot-after'] === undefined) {
     throw usageError(`--snapshot with ${own} needs --snapshot-after TEXT: what your guest prints when it has booted`);
   }
+  if (values['snapshot-force'] && values.snapshot === undefined) throw usageError('--snapshot-force is for --snapshot');
   const timeoutSeconds =
     values.timeout === undefined ? undefined : numberOption('timeout', values.timeout, 1, 1_000_000);
   if (timeoutSeconds !== undefined && values.exec === undefined) throw usageError('--timeout is for --exec');
@@ -282,7 +288,8 @@ async function run({ values: onLine, given, operands, args }: Given<typeof optio
     const handler = computerHandler({ computer, media, saveSnapshot, usesScreen: values.bios }, feed);
     const { exec: command, snapshot, json } = values;
     const where = onEngine(engine);
-    const session = { io, computer, guest, memory, snapshot, where, log };
+    const evenIfWritten = values['snapshot-force'];
+    const session = { io, computer, guest, memory, snapshot, evenIfWritten, where, log };
     const facts = (state = 'running') => ({
       ...factsOf(name, values, media, computer.paused ? 'paused' : state),
       engine: engineText(engine),
@@ -301,7 +308,7 @@ async function run({ values: onLine, given, operands, args }: Given<typeof optio
     if (command === undefined) return await Promise.race([signals.received, interactive(session, wantsScreen)]);
     const { signal } = signals;
     const { quiet } = values;
-    const exec = { io, computer, guest, memory, snapshot, where, command, json, timeoutSeconds };
+    const exec = { ...session, command, json, timeoutSeconds };
     return await execute({ ...exec, signal, log, quiet });
   } finally {
     progress.clear();

@@ -18,9 +18,8 @@ export const command = defineCommand({
   about: `
     NAME is a computer of farbus run or of a site, as farbus ps shows it. FILE is replaced if it is a snapshot; by default
     it is the one file that belongs to the name, whose path is printed. farbus run with the same drives and options and
-    --snapshot FILE goes on from there. A snapshot holds what the guest knows of its disks, and not the disks: go on from
-    it only while they are as they were, or their file systems are damaged. So pause the computer first, and end it
-    afterwards.`,
+    --snapshot FILE goes on from there. A snapshot holds what the guest knows of its disks, and not the disks: once they
+    were written, farbus run refuses it. So pause the computer first, and end it afterwards.`,
   options,
   examples: ['farbus snapshot desk desk.snap', 'farbus pause desk && farbus snapshot desk && farbus stop desk'],
   pages: ['run'],

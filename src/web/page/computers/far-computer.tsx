@@ -109,7 +109,7 @@ function Actions({ info, task, onChange }: FarComputerProps & { readonly task: T
           <Confirmed
             act="Save a snapshot"
             title={`Save a snapshot of ${name}?`}
-            text="It is saved on the server's computer, in place of an earlier one. Go on from it only while its disks are as they are now: so pause it first, and end it afterwards. Disks that were written since would be damaged."
+            text="It is saved on the server's computer, in place of an earlier one. It can be continued only while its disks are as they are now: so pause the computer first, and end it afterwards."
             busy={busy}
             onAct={() => act('snapshot', 'Saving a snapshot…', 'The snapshot is')}
           />
