@@ -3,12 +3,13 @@ import type { ComponentType } from 'preact';
 import { Boot } from './boot/boot.js';
 import { Computers } from './computers/computers.js';
 import { Devices } from './devices/devices.js';
-import { Flow } from './flow/flow.js';
 import { lazy } from './base/lazy.js';
 import type { IconName } from './parts/icons.js';
 import type { PageRights } from './state/contract.js';
 
-/** The NBD server of a tab that lends is a fifth of the page's code, and few visits need it. */
+// Sections whose code the first visit does not need: the picture of the flow, and the NBD server of
+// a tab that lends.
+const Flow = lazy(() => import('./flow/flow.js'));
 const Lend = lazy(() => import('./lend/lend-section.js'));
 
 export interface Section {

@@ -11,7 +11,7 @@ import { usePlayer } from './player.js';
 import { Times } from './times.js';
 import { legs, tall, wide, type LegName } from './way.js';
 
-export function Flow(): JSX.Element {
+export default function Flow(): JSX.Element {
   const [held, hold] = useState<Command | undefined>(undefined);
   useEffect(watchTabFlow, []);
   const way = useRef<HTMLElement>(null);
