@@ -30,8 +30,16 @@ export function sourceHint(text: string): string | undefined {
   return match[2] === undefined ? undefined : `there is no filter ${word}`;
 }
 
+/** A hint about a path that looks like the address of a server; else undefined. */
+function addressHint(text: string): string | undefined {
+  const scheme = /^(nbds?|ssh|rsh|https?|s3)(?::\/?|\/\/?)(?!\/)/.exec(text);
+  if (scheme) return `for a server write ${scheme[1]!}://${text.slice(scheme[0].length)}`;
+  if (/^(?:[\w-]+(?:\.[\w-]+)+|localhost):\d+(?:\/|$)/.test(text)) return `for a server write nbd://${text}`;
+  return undefined;
+}
+
 /** Adds the hint, if there is one, to an error of opening `text`. */
 export function withSourceHint(text: string, error: unknown): unknown {
-  const hint = error instanceof FarbusError ? sourceHint(text) : undefined;
+  const hint = error instanceof FarbusError ? (sourceHint(text) ?? addressHint(text)) : undefined;
   return hint === undefined ? error : usageError(`${(error as FarbusError).message}; ${hint}`);
 }

@@ -62,10 +62,27 @@ const maxMessage = 500;
 
 /**
  * The message of any thrown value, safe to show a person ({@link printable}): it may contain text
- * that a peer has sent.
+ * that a peer has sent. That of a failed system call is in the order in which people read it:
+ * "permission denied: /etc/x (EACCES)".
  */
 export function messageOf(error: unknown): string {
-  return printable(error instanceof Error ? error.message || error.name : String(error), maxMessage);
+  if (!(error instanceof Error)) return printable(String(error), maxMessage);
+  return printable(systemMessage(error) ?? (error.message || error.name), maxMessage);
+}
+
+/** The message of a failed system call in Node, for people; undefined for other errors. */
+function systemMessage(error: Error): string | undefined {
+  const { code, syscall, path } = error as { code?: unknown; syscall?: unknown; path?: unknown };
+  if (typeof code !== 'string' || typeof syscall !== 'string') return undefined;
+  const words = wordsBetween(error.message, `${code}: `, `, ${syscall}`);
+  if (words === undefined) return undefined;
+  return `${words}${typeof path === 'string' ? `: ${path}` : ''} (${code})`;
+}
+
+/** The part of a text between a start and the first `end` after it; undefined if it has none. */
+function wordsBetween(text: string, start: string, end: string): string | undefined {
+  const to = text.indexOf(end, start.length);
+  return text.startsWith(start) && to > 0 ? text.slice(start.length, to) : undefined;
 }
 
 /** A one-line error that begins with the failed action. Keeps a FarbusError and its exit status. */

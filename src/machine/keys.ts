@@ -40,9 +40,9 @@ const named: Readonly<Record<string, number>> = {
   pagedown: 0xe051,
   insert: 0xe052,
   delete: 0xe053,
+  ...Object.fromEntries(Array.from({ length: 10 }, (_, i) => [`f${i + 1}`, 0x3b + i])),
   f11: 0x57,
   f12: 0x58,
-  ...Object.fromEntries(Array.from({ length: 10 }, (_, i) => [`f${i + 1}`, 0x3b + i])),
 };
 const modifiers: Readonly<Record<string, number>> = { ctrl: 0x1d, shift: 0x2a, alt: 0x38 };
 

@@ -51,6 +51,22 @@ describe('the target of a copy', () => {
 });
 
 describe('a misspelling', () => {
+  it('of an address is reported with the address that was probably meant', async () => {
+    for (const [text, meant] of [
+      ['nbd:/127.0.0.1/x', 'nbd://127.0.0.1/x'],
+      ['nbd//127.0.0.1/x', 'nbd://127.0.0.1/x'],
+      ['https:/host/x.img', 'https://host/x.img'],
+      ['127.0.0.1:10809', 'nbd://127.0.0.1:10809'],
+      ['localhost:10809/x', 'nbd://localhost:10809/x'],
+    ] as const) {
+      const { code, stderr } = await farbus('info', text);
+      expect(stderr).toMatch(/^farbus: cannot open [^\n]*\n$/);
+      expect(stderr).toContain(`; for a server write ${meant}\n`);
+      expect(code).toBe(2);
+    }
+    expect((await farbus('info', './nbd.img')).stderr).not.toContain('for a server');
+  });
+
   it('in a filter is reported with the filter that was probably meant', async () => {
     const { path } = image(MiB);
     for (const [end, hint] of [

@@ -78,7 +78,7 @@ describe.skipIf(missing('nbdinfo'))('A server whose log cannot be written', () =
     let said = '';
     child.stderr!.on('data', (chunk: Buffer) => (said += chunk.toString()));
     try {
-      await until(async () => said.includes('cannot print the addresses: ENOSPC'));
+      await until(async () => said.includes('cannot print the addresses: no space left on device (ENOSPC)'));
       expect(await sizeAt(uri)).toBe(String(MiB));
     } finally {
       child.kill('SIGKILL');
@@ -173,7 +173,7 @@ describe('A result that cannot be written', () => {
     const { folder, image } = disk();
     for (const args of commands(image)) {
       const { status, stderr } = run(folder, openSync(full, 'w'), args);
-      expect(stderr, args.join(' ')).toMatch(/^farbus: cannot write the output: ENOSPC.*\n$/);
+      expect(stderr, args.join(' ')).toMatch(/^farbus: cannot write the output: no space left on device \(ENOSPC\)\n$/);
       expect(status, args.join(' ')).toBe(1);
     }
   });

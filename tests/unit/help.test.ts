@@ -101,6 +101,9 @@ describe('a long command line', () => {
       'farbus run --drive nbd://server/a/long/name/of/a/disk.img',
       "--exec 'echo one two three' --quiet --json",
     ]);
+    const two = 'farbus run --detach --name desk --drive nbd://server/disk.img && farbus console desk';
+    expect(wrapCommand(two)).toBe(`  ${two.replace('&& ', '&& \\\n      ')}`);
+    expect(wrapCommand('farbus serve disk.img && farbus ps')).toBe('  farbus serve disk.img && farbus ps');
   });
 });
 

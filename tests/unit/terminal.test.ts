@@ -49,6 +49,10 @@ describe('the list of farbus ps', () => {
     for (const width of [40, 80, 200]) {
       for (const line of layOut([row], width).split('\n')) expect(line.length).toBeLessThanOrEqual(width);
     }
+    const short = { name: 'server', kind: 'server', up: '2 s', uses: ['d.img'], reach: ['nbd://127.0.0.1/d.img'] };
+    for (const width of [80, Infinity]) {
+      expect(layOut([short], width).split('\n')[1]).toBe('server  server  2 s  d.img  nbd://127.0.0.1/d.img');
+    }
     expect(layOut([row], Infinity).split('\n')[1]).toBe(`${row.name}  server  1 s  ${row.uses[0]}  ${row.reach[0]}`);
   });
 });

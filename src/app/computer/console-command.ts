@@ -84,6 +84,10 @@ async function untilPrompt(console: SerialConsole, signal: AbortSignal): Promise
   await Promise.race([console.waitFor(prompt, promptMs, keptTail), aborted]);
 }
 
+function noAnswer(name: string): string {
+  return `the shell on the console of ${name} does not answer as sh does: start sh there by farbus console ${name}`;
+}
+
 function noShell(name: string, tail: string): FarbusError {
   const last = tail.trimEnd().split('\n').at(-1)!.trim();
   const seen = last === '' ? '' : `; its last line is ${JSON.stringify(visible(last).slice(-60))}`;
@@ -97,7 +101,7 @@ async function execute(console: SerialConsole, options: ConsoleCommand): Promise
     setTimeout(() => giveUp.abort(new FarbusError(why)), ms).unref();
   // After Ctrl-C a shell may print its prompt before the end of the command is known.
   let late = '';
-  let limit = timer(answerMs, `the shell on the console of ${name} does not answer: see farbus console ${name}`);
+  let limit = timer(answerMs, noAnswer(name));
   const unwatch = onAbort(signal, () => {
     void console.send('\x03');
     clearTimeout(limit);

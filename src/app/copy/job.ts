@@ -37,6 +37,8 @@ export class CopyJob {
   readonly #options: CopyJobOptions;
   readonly #started = performance.now();
   #found: Promise<CopyEnd> | undefined;
+  /** False if the journal could not be written, so that the copy cannot be resumed. */
+  #canResume = true;
   #start: number | undefined;
   #position = 0;
   #result: Partial<CopyResult> & { readonly verified: boolean } = { verified: false };
@@ -111,8 +113,9 @@ export class CopyJob {
       await writeJournal(path, { version: 2, from: await this.#from(), to: targetEnd(target), position });
     } catch (error) {
       // Continue without a journal: a copy that cannot be resumed is better than none.
-      if (position === 0 && !signal.aborted)
-        log.log('warn', `cannot keep a journal in ${path} (${messageOf(error)}): ${names.resume} will not work`);
+      if (position > 0 || signal.aborted || !this.#canResume) return;
+      this.#canResume = false;
+      log.log('warn', `cannot keep a journal in ${path} (${messageOf(error)}): ${names.resume} will not work`);
     }
   }
 
@@ -130,13 +133,17 @@ export class CopyJob {
   #explain(error: unknown): FarbusError {
     const { from, to, source, names, signal } = this.#options;
     const where = `${formatBytes(this.#position)} of ${formatBytes(source.info.size)} are copied and durable`;
-    if (signal.aborted) return new FarbusError(`stopped: ${where}; the same copy with ${names.resume} continues`);
+    if (signal.aborted) {
+      const next = this.#canResume ? `; the same copy with ${names.resume} continues` : '';
+      return new FarbusError(`stopped: ${where}${next}`);
+    }
     if (!(error instanceof CopyFailure)) return failed('the copy failed', error);
     const what =
       error.side === undefined
         ? 'the copy failed'
         : `cannot ${error.side === 'from' ? `read ${from}` : `write ${to}`} at byte ${error.at!}`;
-    const message = `${what}: ${messageOf(error.cause)}; ${where}, ${names.resume} continues from there`;
+    const next = this.#canResume ? `, ${names.resume} continues from there` : '';
+    const message = `${what}: ${messageOf(error.cause)}; ${where}${next}`;
     return new FarbusError(message, { cause: error });
   }
 }

@@ -55,7 +55,7 @@ const options = {
   },
   json: { about: 'print the result as JSON' },
   progress: {
-    about: `without a terminal, print the progress on stderr every ${noteSeconds} s, for a service or a log; a terminal always shows it`,
+    about: `print the progress every ${noteSeconds} s on stderr where that is no terminal, as in a service`,
   },
   quiet: { about: 'print no progress and no messages but warnings and errors' },
   ...filterOptionsOf(['partition', 'offset', 'size', 'format', 'may-open', 'rate', 'assume-same']),
@@ -72,19 +72,7 @@ export const command = defineCommand({
     overwritten; a device that is mounted or in use is refused. The command ends when all data is durable. The filters
     among the options apply to FROM.`,
   options,
-  often: [
-    'verify',
-    'resume',
-    'dry-run',
-    'partition',
-    'offset',
-    'size',
-    'rate',
-    'reconnect',
-    'progress',
-    'json',
-    'quiet',
-  ],
+  often: ['verify', 'resume', 'dry-run', 'partition', 'offset', 'size', 'rate', 'reconnect', 'json', 'quiet'],
   topics: ['sources'],
   notes: `
     A copy that stops (Ctrl-C, a lost connection, a bad block, a crash) continues with --resume: a small journal,

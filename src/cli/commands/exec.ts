@@ -30,7 +30,9 @@ export const command = defineCommand({
   notes: `
     The console must be free: the command is refused while farbus console or another farbus exec uses it, in a computer
     whose console is the terminal of farbus run (start it with --detach), and if no shell waits there at a prompt that ends
-    with # or $: log in by farbus console first.`,
+    with # or $: log in by farbus console first. It must be a POSIX
+    shell, such as sh, bash or zsh; fish and csh are none. farbus console and farbus logs --console show the lines that
+    are typed there, and marks between them.`,
   statuses: [
     ['N', 'COMMAND ended with exit status N'],
     [String(exitStatus.late), 'the time limit of --timeout passed'],

@@ -180,7 +180,11 @@ async function chooseSite(
   if (site !== undefined && !logged.includes(site)) throw new FarbusError(`the site ${site} has no logs yet`);
   if (site === undefined) {
     const [one] = detachedNames(io.env);
-    if (one !== undefined) throw new FarbusError(`no site runs or has run; farbus logs ${one} prints those of ${one}`);
+    if (one !== undefined) {
+      throw new FarbusError(
+        `no site runs or has run; farbus logs ${one} prints those of ${one}, and farbus logs --list lists all`,
+      );
+    }
     throw new FarbusError('there are no logs, as no site runs or has run: farbus up SITE-FILE starts one');
   }
   return { site, runs: running.length > 0, last: running.length === 0 };

@@ -19,7 +19,8 @@ export const command = defineCommand({
   summary: 'save the screen of a running computer as a picture',
   usage: ['NAME FILE.png', 'NAME --text'],
   about: `
-    NAME is a computer of farbus run or of a site, as farbus ps shows it. The picture is a PNG, in text modes and in graphics modes.`,
+    NAME is a computer of farbus run or of a site, as farbus ps shows it. The picture is a PNG, in text modes and in graphics modes. A
+    kernel that is started without firmware finds no screen, so there is none: use farbus console.`,
   options,
   examples: ['farbus screenshot desk desk.png', 'farbus screenshot desk --text'],
   pages: ['run'],

@@ -37,8 +37,9 @@ export function layOut(rows: readonly Row[], terminal: number): string {
   const start = widths.reduce((sum, one) => sum + one + gap, 0);
   const reachWidth = widest(all.map(({ reach }) => reach));
   const left = width - start - gap - reachWidth;
-  const usesWidth = Math.min(left, widest(all.map(({ uses }) => uses)));
-  const oneLine = usesWidth >= leastUses;
+  const widestUses = widest(all.map(({ uses }) => uses));
+  const usesWidth = Math.min(left, widestUses);
+  const oneLine = usesWidth >= Math.min(leastUses, widestUses);
   const lines = all.flatMap(({ fixed, uses, reach }) => {
     const first = fixed.map((text, column) => text.padEnd(widths[column]! + gap)).join('');
     if (oneLine) return [`${first}${shorten(uses, usesWidth).padEnd(usesWidth + gap)}${reach}`];

@@ -42,15 +42,20 @@ export function definitions(rows: readonly Definition[], start = column): string
     .join('\n');
 }
 
-/** Wraps a shell command: each line but the last ends with a backslash. Quoted words stay whole. */
+/**
+ * Wraps a shell command: each line but the last ends with a backslash. Quoted words stay whole, and
+ * what follows "&&" has a line of its own.
+ */
 export function wrapCommand(command: string): string {
   // An option stays with the word after it, which may be its value.
   const words = command.match(/(?:--?[a-z][\w-]*\s+(?!-))?(?:'[^']*'|[^\s'])+/g) ?? [];
   const lines: string[] = [];
+  const isLong = command.length + 2 > helpWidth;
   let line = ' ';
   for (const word of words) {
     // Two columns are kept for " \".
-    if (line.trim() !== '' && line.length + 1 + word.length > helpWidth - 2) {
+    const isFull = line.length + 1 + word.length > helpWidth - 2;
+    if (line.trim() !== '' && (isFull || (isLong && line.endsWith(' &&')))) {
       lines.push(`${line} \\`);
       line = '     ';
     }

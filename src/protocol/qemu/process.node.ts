@@ -68,7 +68,7 @@ export class QemuNbd {
 
   /** The error to report if it could not serve the image. */
   failure(): FarbusError {
-    return qemuFailure('qemu-nbd', `cannot open ${printable(this.#path)}`, this.#errors);
+    return qemuFailure('qemu-nbd', `cannot open ${printable(this.#path)}`, this.#errors, 'try qemu-img check');
   }
 
   /** Waits until it ends, as it does after its last client; kills it if it does not. */
@@ -105,9 +105,17 @@ export function qemuProgram(name: 'qemu-nbd' | 'qemu-img', path: string): string
   );
 }
 
-/** The error for a program of QEMU that failed, with its last message. */
-export function qemuFailure(name: string, what: string, errors: string): FarbusError {
+/**
+ * The error for a program of QEMU that failed, with its last message.
+ * @param advice what to do
+ */
+export function qemuFailure(name: string, what: string, errors: string, advice?: string): FarbusError {
   const last = errors.trim().split('\n').at(-1) ?? '';
-  const said = last.replace(`${name}: `, '').replace(/^Failed to blk_new_open '.*?}': /, '');
-  return new FarbusError(`${name} ${what}: ${printable(said) || 'it ended at once'}; try qemu-img check`);
+  // Its descriptors of our sandbox mean nothing to the user.
+  const said = last
+    .replace(`${name}: `, '')
+    .replace(/^Failed to blk_new_open '.*?}': /, '')
+    .replace(/ ?\[\/proc\/self\/fd\/\d+\]/, '');
+  const more = advice === undefined ? '' : said.endsWith('?') ? ` If not, ${advice}` : `; ${advice}`;
+  return new FarbusError(`${name} ${what}: ${printable(said) || 'it ended at once'}${more}`);
 }
