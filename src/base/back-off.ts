@@ -5,7 +5,7 @@
 import { onAbort } from './abort.js';
 
 /** First and last length of a pause, in ms. Chosen, not measured. */
-const usual = { first: 100, last: 2000 };
+export const usualPauses = { first: 100, last: 2000 };
 
 export class BackOff {
   readonly #first: number;
@@ -14,7 +14,7 @@ export class BackOff {
   #hurry: (() => void) | undefined;
 
   /** @param pauses length of the first pause and limit of the later ones, in ms */
-  constructor({ first, last } = usual) {
+  constructor({ first, last } = usualPauses) {
     this.#first = this.#next = first;
     this.#last = last;
   }

@@ -160,6 +160,47 @@ describe('reconnection', () => {
     expect(attempts).toBe(before);
   });
 
+  it('dials a server that closes at once less and less often, and a useful one soon', async () => {
+    const { reconnection } = setUp(60);
+    let attempts = 0;
+    const accepted = (): Promise<boolean> => {
+      attempts++;
+      reconnection.calm();
+      reconnection.connected();
+      return Promise.resolve(true);
+    };
+    const dialled: number[] = [];
+    for (const second of [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]) {
+      const end = second * 1000;
+      for (let ms = end - 1000; ms < end; ms += 50) {
+        if (reconnection.state === 'connected') {
+          reconnection.lost('closed');
+          void reconnection.retry(accepted, { key: 'attempt' });
+        }
+        await vi.advanceTimersByTimeAsync(50);
+      }
+      dialled.push(attempts);
+    }
+    expect(dialled[9]! - dialled[5]!).toBeLessThanOrEqual(3);
+    // It is there for longer than a brief time: the next loss is followed by a short pause.
+    await vi.advanceTimersByTimeAsync(3000);
+    expect(reconnection.state).toBe('connected');
+    const before = attempts;
+    reconnection.lost('restarted');
+    void reconnection.retry(accepted, { key: 'attempt' });
+    await vi.advanceTimersByTimeAsync(100);
+    expect(attempts).toBe(before + 1);
+    // It answers, and is lost again: that is no reason for longer pauses.
+    for (let more = 2; more < 5; more++) {
+      reconnection.answered();
+      reconnection.lost('cut');
+      void reconnection.retry(accepted, { key: 'attempt' });
+      await vi.advanceTimersByTimeAsync(100);
+      expect(attempts).toBe(before + more);
+    }
+    reconnection.close();
+  });
+
   it('of a device that is being closed ends after a short time', async () => {
     const { reconnection, failed } = setUp(60);
     reconnection.lost('cut');

@@ -217,6 +217,7 @@ export class Pool {
   }
 
   #answered(request: RemoteRequest, error: BlockError | undefined): void {
+    this.#reconnection.answered();
     if (error) return request.fail(error);
     if (request.changes) this.#durability.wrote();
     else if (request.op === 'flush') this.#durability.flushed(request);

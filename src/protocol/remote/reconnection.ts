@@ -12,7 +12,7 @@
  */
 import { AwakeClock } from '../../base/awake-clock.js';
 import { messageOf } from '../../base/errors.js';
-import { BackOff } from '../../base/back-off.js';
+import { BackOff, usualPauses } from '../../base/back-off.js';
 import { ThrottledLogger, type Logger, type LogLevel } from '../../base/log.js';
 import { abortedError, BlockError, closedError } from '../../block/errors.js';
 import type { PendingRequest } from './pending-request.js';
@@ -48,7 +48,10 @@ export interface RetryOptions {
   readonly key: string;
   /** Make the first attempt without a pause. */
   readonly atOnce?: boolean;
-  /** Length of the pauses, in ms. Default: those of {@link BackOff}. */
+  /**
+   * Length of the pauses, in ms. Default: those of {@link BackOff}, longer after useless
+   * connections.
+   */
   readonly pauses?: { readonly first: number; readonly last: number };
 }
 
@@ -56,6 +59,13 @@ export interface RetryOptions {
 const closeMs = 4000;
 /** Longest reconnect time, in seconds. */
 const longestSeconds = 2_000_000;
+
+/**
+ * A connection on which nothing is answered, and that is lost within this time, was of no use, in
+ * ms. The pauses after several of them grow, or a server that accepts and closes at once would be
+ * dialled ten times a second without an end.
+ */
+const briefMs = 1000;
 
 export class Reconnection {
   readonly #options: ReconnectionOptions;
@@ -70,6 +80,10 @@ export class Reconnection {
   #patience: number;
   /** Cancels the end of that time; set while requests may have to wait. */
   #deadline: (() => void) | undefined;
+  /** When the server was there again, in ms of `performance.now()`; -Infinity once it answers. */
+  #since = -Infinity;
+  /** Number of useless connections in succession. */
+  #useless = 0;
   /** The timer for the end of waiting for requests in flight, once closing is imminent. */
   #closing: ReturnType<typeof setTimeout> | undefined;
   /**
@@ -126,6 +140,7 @@ export class Reconnection {
    */
   lost(detail: string, leastMs = 0): boolean {
     this.#reason = detail;
+    if (this.#away === undefined) this.#useless = performance.now() - this.#since < briefMs ? this.#useless + 1 : 0;
     this.#away ??= Date.now();
     const ms = Math.max(this.#patience, leastMs);
     if (ms === 0) {
@@ -152,8 +167,14 @@ export class Reconnection {
 
   /** There is a connection again. */
   connected(): void {
+    this.#since = performance.now();
     this.#away = undefined;
     this.#enter('connected', this.#options.address);
+  }
+
+  /** The server has answered a request. */
+  answered(): void {
+    this.#since = -Infinity;
   }
 
   /**
@@ -184,7 +205,8 @@ export class Reconnection {
    * that rejects has failed.
    */
   async retry(attempt: () => Promise<boolean>, { key, atOnce = false, pauses }: RetryOptions): Promise<void> {
-    const backOff = new BackOff(pauses);
+    const { first, last } = usualPauses;
+    const backOff = new BackOff(pauses ?? { first: Math.min(first * 2 ** this.#useless, last), last });
     this.#backOffs.add(backOff);
     for (let pause = !atOnce; ; pause = true) {
       if (pause) await backOff.wait(this.stop);

@@ -226,6 +226,7 @@ export class Session {
   }
 
   #answered(request: NbdRequest, connection: Connection): void {
+    this.#reconnection.answered();
     if (request.error) {
       request.fail(request.error);
       if (request.error.kind === 'no-medium') this.#mediumGone(request, connection);
