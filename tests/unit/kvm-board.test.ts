@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { Steps } from '../../src/base/steps.js';
 import { acpiTables, placedTables, tablesAt } from '../../src/machine/engines/kvm/board/acpi.js';
 import { Board } from '../../src/machine/engines/kvm/board/board.js';
+import { Flash } from '../../src/machine/engines/kvm/board/flash.js';
 import { FwCfg } from '../../src/machine/engines/kvm/board/fw-cfg.js';
 import { outputBytes } from '../../src/machine/engines/kvm/board/shared-state.js';
 import { pciConfig } from '../../src/machine/pci.js';
@@ -261,6 +262,16 @@ it('shows firmware an ISA bridge, and the subsystem by which it looks for fw_cfg
   board.pci.addChipset();
   expect(readConfig(board, 0, 0x2c)).toBe(0x11001af4);
   expect(readConfig(board, 1, 0)).toBe(0x70008086);
+});
+
+it('shows UEFI no keyboard controller, which it would ask for a keyboard for seconds, but is reset by it', () => {
+  const { board, ends } = makeBoard();
+  expect(board.readPort(0x64, 1)).toBe(0x04);
+  board.flash = new Flash(0xffc00000, new Uint8Array(0x1000), { show: () => undefined, changed: () => undefined });
+  board.writePort(0x64, 1, 0xaa);
+  expect([board.readPort(0x64, 1), board.readPort(0x60, 1)]).toEqual([0xff, 0xff]);
+  board.writePort(0x64, 1, 0xfe);
+  expect(ends).toEqual(['reset']);
 });
 
 it('shows UEFI the power management registers and timer, and the size of memory', () => {

@@ -65,7 +65,8 @@ export class Board {
 
   /** Reads a port that the quick ports leave to the main thread. */
   #readSlow(port: number, size: number): number {
-    if (isKeyboard(port)) return this.#keyboard.read(port);
+    // UEFI takes ones for no controller; for a keyboard that never answers it would wait 3 s.
+    if (isKeyboard(port)) return this.flash ? ones(size) : this.#keyboard.read(port);
     return isFwCfg(port) && this.fwCfg ? this.fwCfg.read(port, size) : ones(size);
   }
 

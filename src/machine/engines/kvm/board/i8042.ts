@@ -1,6 +1,7 @@
 /**
  * The keyboard controller (Intel 8042) at I/O ports 0x60 and 0x64, without a keyboard and a mouse:
- * firmware and boot loaders test it, and reset the computer by it.
+ * firmware and boot loaders test it, and reset the computer by it. On a board with UEFI it can only
+ * be written (board.ts).
  *
  * Left out: interrupts, the A20 gate (address line 20 always works), devices.
  */
