@@ -63,6 +63,7 @@ mkdir -p /run/lock /dev/pts /dev/shm
 chmod 1777 /run/lock
 mount -t devpts -o gid=5,mode=620 devpts /dev/pts
 mount -t tmpfs -o mode=1777,nosuid,nodev tmpfs /dev/shm
+[ ! -d /sys/firmware/efi/efivars ] || mount -t efivarfs efivarfs /sys/firmware/efi/efivars
 hostname -F /etc/hostname
 : >/run/utmp
 `,

@@ -47,8 +47,13 @@ interface Ingredients {
   readonly kernel: string;
   /** Driver of the board's network card. */
   readonly network: string;
-  /** The package with GRUB's modules for UEFI. */
-  readonly efi?: string;
+  /** Parts of a disk that UEFI can boot. */
+  readonly efi?: {
+    /** The package with GRUB's modules for UEFI. */
+    readonly grub: string;
+    /** Module of the file system that shows UEFI's variables. */
+    readonly variables: string;
+  };
 }
 
 const ingredients: Readonly<Record<Architecture, Ingredients>> = {
@@ -57,7 +62,7 @@ const ingredients: Readonly<Record<Architecture, Ingredients>> = {
     lockFile: 'packages-minbase-amd64.lock.json',
     kernel: 'linux-image-amd64',
     network: 'virtio_net',
-    efi: 'grub-efi-amd64-bin',
+    efi: { grub: 'grub-efi-amd64-bin', variables: 'efivarfs' },
   },
 };
 /**
@@ -151,7 +156,7 @@ class Recipe {
     const init = await readFile(new URL('../../../src/guest/disk/init.sh', import.meta.url), 'utf8');
     const known = [...(await knownPackages(namesOf(lock), { ...options, lock })), ...(await knownPackages(bootPackages(architecture), { ...options, lock: kernelLock }))]; // prettier-ignore
     const sums = known.map((one) => one.sha256);
-    const modules = modulesFor(architecture);
+    const modules = [modulesFor(architecture), modulesOnDemand(architecture)];
     const inputs = [format, options.size ?? defaultSize, sums, init, configuration, grubFor(architecture), modules];
     const key = sha256(JSON.stringify(inputs)).slice(0, 32);
     return new Recipe(options, { lock, kernelLock, init, key, packages: known });
@@ -226,6 +231,7 @@ class Recipe {
       kernelFolder,
       busyboxFolder,
       modules: modulesFor(this.#architecture),
+      modulesOnDemand: modulesOnDemand(this.#architecture),
       init: this.#init,
     });
     await tree.write('boot/vmlinuz', await readFile(join(kernelFolder, 'boot', image!)));
@@ -236,7 +242,7 @@ class Recipe {
 /** Kernel, busybox, and GRUB for UEFI if the disk has it. */
 function bootPackages(architecture: Architecture): string[] {
   const { kernel, efi } = ingredients[architecture];
-  return [kernel, 'busybox-static', ...(efi === undefined ? [] : [efi])];
+  return [kernel, 'busybox-static', ...(efi === undefined ? [] : [efi.grub])];
 }
 
 function grubFor(architecture: Architecture): string {
@@ -245,6 +251,12 @@ function grubFor(architecture: Architecture): string {
 
 function modulesFor(architecture: Architecture): string[] {
   return [...diskModules, ingredients[architecture].network];
+}
+
+/** Modules that the initramfs loads only if UEFI has booted the disk. */
+function modulesOnDemand(architecture: Architecture): string[] {
+  const { efi } = ingredients[architecture];
+  return efi === undefined ? [] : [efi.variables];
 }
 
 function namesOf(lock: PackageLock): string[] {

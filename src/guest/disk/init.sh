@@ -9,6 +9,8 @@ export PATH=/usr/sbin:/usr/bin:/sbin:/bin
 /bin/busybox --install -s
 
 modprobe -a $(cat /etc/farbus-modules)
+# The file system that shows UEFI's variables, if UEFI has booted this computer.
+if [ -d /sys/firmware/efi/efivars ]; then modprobe efivarfs; fi
 
 root=
 for word in $(cat /proc/cmdline); do
