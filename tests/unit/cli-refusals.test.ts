@@ -35,6 +35,10 @@ describe('a computer that boots from its drives', () => {
     [['--uefi-vars', 'file'], '--uefi-vars is for --uefi'],
     [['--uefi', '--kernel', 'vmlinuz'], '--uefi boots what is on the drives: leave --kernel out'],
     [['--uefi', '--engine', 'v86'], '--uefi needs the KVM engine: take --engine kvm'],
+    ...['--bios', '--uefi', '--initrd=i', '--kernel=k'].map((option): [string[], string] => [
+      [option, '--snapshot', 'file'],
+      `--snapshot with ${option.split('=')[0]!} needs --snapshot-after TEXT: what your guest prints when it has booted`,
+    ]),
     [['--bios', '--screen', '--engine', 'kvm'], '--screen needs a terminal; farbus screenshot needs none'],
   ])('%j is refused in one line', async (args, message) => {
     const { status, err } = await run(...args);

@@ -243,6 +243,10 @@ describe('a site file', () => {
       'computers:\n  a: {role: client, snapshot: one.snap}\n  b: {role: client, snapshot: ./one.snap}\n',
       'site.yaml:3: computers.b: the snapshot one.snap is taken already: by a',
     ],
+    ...['bios: true', 'uefi: true', 'kernel: k', 'initrd: i'].map((system): [string, string] => [
+      `computers:\n  a: {role: client, snapshot: one.snap, system: {${system}}}\n`,
+      'site.yaml:2: computers.a: snapshot: expected ready below system: what its system prints when it is up',
+    ]),
     [
       'computers:\n  a:\n    role: client\n    drives:\n      - a,bus=ide\n      - b,bus=ide\n      - c,bus=ide\n',
       'site.yaml:7: computers.a.drives[2]: the bus ide has room for 2 disks',

@@ -59,7 +59,11 @@ export function checkSite(site: SitePlan, { items, sources, root }: Places): voi
       const path = writtenPath(sources.get(source));
       if (path !== undefined) once(`the device ${path}`, `${name}/${device}`, place);
     }
-    const { uefiVariables } = computer.system;
+    const { bios, uefi, uefiVariables, kernel, initrd, ready } = computer.system;
+    // Only the text of Debian's system is known.
+    const own = bios || uefi || kernel !== undefined || initrd !== undefined;
+    if (computer.snapshot !== undefined && own && ready === undefined)
+      throw item.error('snapshot: expected ready below system: what its system prints when it is up');
     if (uefiVariables !== undefined) once(`the file ${normalized(uefiVariables)}`, name, item);
     if (computer.snapshot !== undefined) once(`the snapshot ${normalized(computer.snapshot)}`, name, item);
     checkDrives(computer, site, sources, at, once);

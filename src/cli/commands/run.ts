@@ -195,9 +195,12 @@ async function run({ values: onLine, given, operands, args }: Given<typeof optio
   const values = await withProfile(onLine, given, io);
   const reconnectSeconds = numberOption('reconnect', values.reconnect, 0, 86_400);
   checkFirmware(values);
-  const own = values.kernel === undefined ? firmwareOption(values) : '--kernel';
-  if (values.snapshot !== undefined && own !== undefined && values['snapshot-after'] === undefined) {
-    throw usageError(`--snapshot with ${own} needs --snapshot-after TEXT: what your guest prints when it has booted`);
+  const own = (['kernel', 'initrd'] as const).find((name) => values[name] !== undefined);
+  const option = own === undefined ? firmwareOption(values) : `--${own}`;
+  if (values.snapshot !== undefined && option !== undefined && values['snapshot-after'] === undefined) {
+    throw usageError(
+      `--snapshot with ${option} needs --snapshot-after TEXT: what your guest prints when it has booted`,
+    );
   }
   if (values['snapshot-force'] && values.snapshot === undefined) throw usageError('--snapshot-force is for --snapshot');
   const timeoutSeconds =
