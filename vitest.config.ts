@@ -7,7 +7,7 @@ import { testSet } from './tests/support/test-sets.js';
  * Files that use what exists once on a machine, here the user's ~/.rhosts and both processors. They
  * run after the others, one at a time.
  */
-const alone = ['tests/interop/rsh.test.ts', 'tests/boot/kvm-long.test.ts'];
+const alone = ['tests/interop/rsh.test.ts', 'tests/boot/kvm-long.test.ts', 'tests/boot/kvm-uefi.test.ts'];
 const { include, exclude } = testSet(fileURLToPath(new URL('.', import.meta.url)));
 
 export default defineConfig({

@@ -20,6 +20,7 @@ const long = [
   'boot/exec',
   'boot/kvm',
   'boot/kvm-long',
+  'boot/kvm-uefi',
   'boot/late-answers',
   'boot/lent',
   'boot/mach',
