@@ -200,7 +200,7 @@ describe('A result that cannot be written', () => {
     const result = spawnSync('sh', ['-c', limited, process.execPath, farbusFile, 'serve', '--help'], {
       encoding: 'utf8',
     });
-    expect(result.stderr).toMatch(/^farbus: cannot write the output: EFBIG.*\n$/);
+    expect(result.stderr).toMatch(/^farbus: cannot write the output: file too large \(EFBIG\).*\n$/);
     expect(result.status).toBe(1);
   });
 });
