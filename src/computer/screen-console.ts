@@ -40,11 +40,11 @@ export class ScreenConsole {
 
   /**
    * Types a text in which `<enter>` and other names are keys (machine/keys.ts). Resolves when the
-   * last key was sent.
+   * last key was sent. An abort of `signal` leaves out the keys that were not sent yet.
    * @throws RangeError that names an unknown key; nothing is typed then
    */
-  type(text: string): Promise<void> {
-    return this.#send(parseKeys(text));
+  type(text: string, signal?: AbortSignal): Promise<void> {
+    return this.#send(parseKeys(text), signal);
   }
 
   /** Types the bytes that a terminal in raw mode sends. */
@@ -114,14 +114,16 @@ export class ScreenConsole {
     }
   }
 
-  #send(strokes: readonly Stroke[]): Promise<void> {
+  #send(strokes: readonly Stroke[], signal?: AbortSignal): Promise<void> {
     const sent = this.#typing.then(async () => {
       for (const stroke of strokes) {
+        signal?.throwIfAborted();
         this.#screen.sendKeys(stroke);
         await sleep(keyEvery);
       }
     });
-    this.#typing = sent;
+    // A caller that fails or gives up must not make the next one fail.
+    this.#typing = sent.catch(() => undefined);
     return sent;
   }
 }

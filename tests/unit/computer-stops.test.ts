@@ -5,11 +5,14 @@
 import { setImmediate as turn } from 'node:timers/promises';
 import { afterEach, expect, it } from 'vitest';
 import { answerComputer } from '../../src/app/computer/control.js';
+import { Media } from '../../src/app/computer/media.js';
 import { createComputer } from '../../src/app/computer/start.js';
 import { silent } from '../../src/base/log.js';
+import type { BlockDevice } from '../../src/block/device.js';
 import { FaultFilter } from '../../src/block/filters/fault.js';
 import type { ClientComputer } from '../../src/computer/client.js';
 import type { ClientDrive } from '../../src/computer/drives.js';
+import { ScreenConsole } from '../../src/computer/screen-console.js';
 import { MemoryDevice } from '../../src/storage/memory.js';
 
 /** mov dx, PORT; mov al, VALUE; out dx, al */
@@ -106,6 +109,44 @@ it('goes on when the wait of a snapshot for a command in flight is given up', as
   await prints();
   far.release();
   await computer.save('k');
+});
+
+it('types the texts of two callers one after the other, and nothing of a text with an unknown key', async () => {
+  const sent: number[] = [];
+  const screen = new ScreenConsole({ sendKeys: (codes: readonly number[]) => sent.push(...codes) } as never);
+  const none = () => Promise.resolve('');
+  const media = { drives: [], eject: none, insert: none, attach: none, detach: none };
+  const parts = { computer: { screen } as never, media, usesScreen: true };
+  const type = (text: string, signal = new AbortController().signal) =>
+    answerComputer({ command: 'type', text }, parts, { signal, waitsFor: () => undefined });
+  await type('ab');
+  await type('cd');
+  const inTurn = sent.splice(0);
+  await Promise.all([type('ab'), type('cd')]);
+  expect(sent.splice(0)).toEqual(inTurn);
+  await expect(type('ab<bad>')).rejects.toThrow('there is no key <bad>');
+  await expect(type('ab', AbortSignal.abort(new Error('withdrawn')))).rejects.toThrow('withdrawn');
+  expect(sent).toEqual([]);
+  await Promise.all([type('ab'), type('cd')]);
+  expect(sent).toEqual(inTurn);
+});
+
+it('closes a disk that is being attached when the computer ends', async () => {
+  const media = new Media([{ device: undefined, bus: 'ahci', kind: 'disk' }], { log: silent });
+  let attached: (device: BlockDevice) => void = () => undefined;
+  const inPort = new Promise<BlockDevice>((resolve) => (attached = resolve));
+  let goOn: () => void = () => undefined;
+  const attach = (_: number, device: BlockDevice) => {
+    attached(device);
+    return new Promise<void>((resolve) => (goOn = resolve));
+  };
+  media.setComputer({ ahci: { mediumOf: () => undefined, attach } } as never);
+  const attaching = media.attach(0, 'memory:1M', new AbortController().signal).catch(() => undefined);
+  const device = await inPort;
+  await media.close();
+  goOn();
+  await attaching;
+  await expect(device.read(0, new Uint8Array(512))).rejects.toMatchObject({ kind: 'closed' });
 });
 
 it('types only a text', async () => {

@@ -15,7 +15,6 @@ import { consoleStream } from '../control/console.js';
 import { findNamed, wrongKind, type Named } from '../control/find.js';
 import type { ControlHandler, ControlRequest } from '../control/server.js';
 import type { OnWorking } from '../control/working.js';
-import { splitKeys } from '../../machine/keys.js';
 import { pixelsOf, textOf, type Picture } from '../../machine/screen.js';
 import { moveOf } from './mouse.js';
 import { encodePng } from './png.js';
@@ -169,10 +168,7 @@ function noScreen(what: string): FarbusError {
 
 async function typed(screen: ScreenConsole, text: string, signal: AbortSignal): Promise<void> {
   try {
-    for (const key of splitKeys(text)) {
-      signal.throwIfAborted();
-      await screen.type(key);
-    }
+    await screen.type(text, signal);
   } catch (error) {
     if (!(error instanceof RangeError)) throw error;
     throw new FarbusError(`${messageOf(error)}: see farbus type --help`);

@@ -134,15 +134,16 @@ export class Media implements MediaChanger {
     const parsed = parseSource(text);
     const { device } = await openClientDrive(parsed, { ...this.#options, signal });
     if (!device) throw new FarbusError('this needs a source');
+    // Before it is in the drive: if the computer ends meanwhile, it is closed with the others.
+    this.#open.set(device, parsed.text);
     try {
       signal.throwIfAborted();
       if (this.#closed) throw new FarbusError('the computer has ended');
       await into(device);
     } catch (error) {
-      await device.close();
+      await this.#close(device);
       throw error;
     }
-    this.#open.set(device, parsed.text);
     if (index < this.#sources.length) this.#sources[index] = parsed.text;
     const warning = guestTail(`drive ${index}`, device, this.#drives[index]!.kind ?? 'disk');
     if (warning !== undefined) this.#log.log('warn', warning);
