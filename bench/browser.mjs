@@ -154,6 +154,8 @@ try {
   let first;
   for (let round = 0; round < rounds; round++) {
     times.push(await interactive(page, web));
+    // The code of the charts is loaded after the page answers.
+    await until(page, "document.querySelector('.uplot')");
     first ??= await received(page);
   }
   const each = times.map((ms) => ms.toFixed(0)).join(', ');
