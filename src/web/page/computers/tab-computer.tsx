@@ -27,7 +27,7 @@ const stateTexts: Readonly<Record<TabState, string>> = {
 const writeTexts = { far: 'writes go to the far disk', none: 'read-only' } as const;
 
 export function TabComputerPanel({ entry }: { readonly entry: TabEntry }): JSX.Element {
-  const { id, name, state, detail, computer, system } = entry;
+  const { id, name, state, detail, computer, system, continued } = entry;
   const [view, setView] = useState<'terminal' | 'screen' | undefined>(system === 'debian' ? 'terminal' : 'screen');
   const task = useTask();
   const alive = computer !== undefined && (state === 'running' || state === 'paused');
@@ -68,6 +68,9 @@ export function TabComputerPanel({ entry }: { readonly entry: TabEntry }): JSX.E
         </p>
       )}
       {detail !== '' && <p class={state === 'failed' ? 'bad-text' : 'muted'}>{detail}</p>}
+      {alive && continued && (
+        <p class="muted small">It went on where its snapshot was taken. Enter in its terminal shows a prompt.</p>
+      )}
       {alive && view === 'terminal' && <Terminal name={name} console={entry.console} />}
       {alive && view === 'screen' && <TabScreen name={name} computer={computer} />}
       <Ports entry={entry} alive={alive} task={task} />
@@ -141,6 +144,7 @@ function Ports({ entry: { id, name, ports }, alive, task }: PortsProps): JSX.Ele
   const exports = useStore(server)?.exports ?? [];
   const [adding, setAdding] = useState<ChosenDrive | undefined>(undefined);
   const free = ports.findIndex((port) => port === undefined);
+  const unused = exports.find((one) => !ports.some((port) => port?.drive.name === one.name));
   const busy = task.busy !== undefined;
   return (
     <div class="ports" role="group" aria-label={`Drives of ${name}`}>
@@ -163,7 +167,7 @@ function Ports({ entry: { id, name, ports }, alive, task }: PortsProps): JSX.Ele
                       </span>
                     )}
                     {port.cacheTrouble !== undefined && (
-                      <span class="muted small" role="status">
+                      <span class="muted small own-line" role="status">
                         {port.cacheTrouble}
                       </span>
                     )}
@@ -190,7 +194,7 @@ function Ports({ entry: { id, name, ports }, alive, task }: PortsProps): JSX.Ele
       )}
       {alive && free >= 0 && exports.length > 0 && adding === undefined && (
         <div class="row">
-          <button disabled={busy} onClick={() => setAdding(usualDrive(exports[0]!))}>
+          <button disabled={busy} onClick={() => setAdding(usualDrive(unused ?? exports[0]!))}>
             Attach a drive
           </button>
         </div>

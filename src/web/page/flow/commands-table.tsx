@@ -101,7 +101,7 @@ export function CommandsTable({ held, onHold }: TableProps): JSX.Element {
       <div class="panel-head">
         <h2 id="last-commands">Last commands</h2>
         <div class="row">
-          {/* A screen reader tells what a filter finds, and does not count commands as they come. */}
+          {/* A screen reader tells what a filter finds. It does not count commands that come. */}
           <span class="muted small number" role={filter === noFilter ? undefined : 'status'}>
             {shown.length === commands.length ? '' : `${shown.length} of `}
             {commands.length === 1 ? '1 command' : `${commands.length} commands`}

@@ -58,7 +58,14 @@ function Way({ held, onFollow }: WayProps): JSX.Element {
       )}
       {command && command.parts.computer === undefined && (
         <p class="muted small">
-          This command came from a client whose inside is not visible from here, so only the time of the disk is known.
+          Only the time of the disk is known: the client’s side is seen of computers in this tab, while this section is
+          shown.
+        </p>
+      )}
+      {command?.parts.network !== undefined && command.parts.disk === undefined && (
+        <p class="muted small">
+          The server did not report this command: it reports some only, and an overlay, a cache or read-ahead in this
+          browser can answer it without the server.
         </p>
       )}
       <Story kind={kindOf(command)} lit={lit} />

@@ -39,6 +39,8 @@ export interface TabEntry {
   readonly id: number;
   readonly name: string;
   readonly system: TabSystem;
+  /** It was started from a snapshot that the user had saved. */
+  readonly continued: boolean;
   readonly state: TabState;
   /** A line about the state, or ''. */
   readonly detail: string;
@@ -103,8 +105,9 @@ export function startInTab({ name, system, drives, snapshot, saved }: StartOptio
     const drive = drives[port];
     return drive && { drive, trouble: undefined };
   });
-  const entry = { id, name, system, state: 'starting', detail: '', ports, console: own, computer: undefined } as const;
-  tabComputers.update((all) => [...all, entry]);
+  const continued = saved !== undefined;
+  const entry = { id, name, system, continued, state: 'starting', detail: '', ports, console: own } as const;
+  tabComputers.update((all) => [...all, { ...entry, computer: undefined }]);
   TabComputer.start({
     guest: addressOf('guest/system.json').href,
     token: currentToken(),
