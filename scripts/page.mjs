@@ -16,7 +16,9 @@ export async function buildPage(outDir = join(root, 'dist/web/page')) {
     // Relative addresses: the page also works below a path of a reverse proxy.
     base: './',
     logLevel: 'warn',
-    oxc: { jsx: { runtime: 'automatic', importSource: 'preact' } },
+    // Vite would compile JSX for development if NODE_ENV is set, as it is in a test run: slower,
+    // longer, and with the paths of the sources.
+    oxc: { jsx: { runtime: 'automatic', importSource: 'preact', development: false } },
     worker: { format: 'es' },
     build: {
       outDir,
