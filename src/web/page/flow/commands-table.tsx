@@ -1,6 +1,6 @@
 /** The table of the last commands: filter, choice of one for the picture, export. */
 import type { JSX } from 'preact';
-import { useEffect, useMemo, useState } from 'preact/hooks';
+import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
 import { formatBytes, formatMs } from '../../../base/format.js';
 import { download } from '../base/download.js';
 import { useStoreAtMost } from '../base/store.js';
@@ -12,13 +12,20 @@ interface TableProps {
   readonly onHold: (command: Command | undefined) => void;
 }
 
-/** The table is drawn at most once in this time, in ms: drawing takes time from the guest. */
-const drawMs = 1000;
-/** Rows that are drawn while commands come; the export has all that pass the filter. */
-const busyRows = 25;
-/** Rows that are drawn when no command has come for {@link quietMs} ms. */
-const quietRows = 100;
-const quietMs = 2 * drawMs;
+/** Busy: many commands have come since the table was drawn last. */
+type Pace = 'quiet' | 'busy';
+
+/**
+ * The table is drawn at most once in this time, in ms. While many commands come, it is drawn less
+ * often: drawing takes time from the guest, and a row can be read only while it stands.
+ */
+const drawMs: Readonly<Record<Pace, number>> = { quiet: 1000, busy: 3000 };
+/** Rows that are drawn; the export has all that pass the filter. */
+const mostRows: Readonly<Record<Pace, number>> = { quiet: 100, busy: 15 };
+/** Commands that are many, if they have come since the last drawing. */
+const many = 50;
+/** The load has ended if no command has come for this time, in ms. */
+const quietMs = 4000;
 
 const limits = [0, 0.1, 1, 10, 100, 1000];
 
@@ -75,20 +82,29 @@ function FilterBar({ filter, onFilter }: FilterProps): JSX.Element {
   );
 }
 
-/** True if the value has not changed for `ms`. */
-function useQuiet(value: unknown, ms: number): boolean {
-  const [quiet, setQuiet] = useState<unknown>(undefined);
+/** The commands as the table shows them, and the pace at which it is drawn. */
+function usePacedCommands(): readonly [readonly Command[], Pace] {
+  const [pace, setPace] = useState<Pace>('quiet');
+  const commands = useStoreAtMost(commandLog, drawMs[pace]);
+  const drawn = useRef({ newest: commands[0]?.key, at: 0 });
   useEffect(() => {
-    const timer = setTimeout(() => setQuiet(value), ms);
+    const { newest, at } = drawn.current;
+    const now = performance.now();
+    // Two drawings that follow each other at once say nothing about the pace.
+    if (now - at >= drawMs.quiet / 2) {
+      drawn.current = { newest: commands[0]?.key, at: now };
+      setPace(commands.length > many && !commands.slice(0, many).some(({ key }) => key === newest) ? 'busy' : 'quiet');
+    }
+    const timer = setTimeout(() => setPace('quiet'), quietMs);
     return () => clearTimeout(timer);
-  }, [value, ms]);
-  return quiet === value;
+  }, [commands]);
+  return [commands, pace];
 }
 
 export function CommandsTable({ held, onHold }: TableProps): JSX.Element {
   const [filter, setFilter] = useState(noFilter);
-  const commands = useStoreAtMost(commandLog, drawMs);
-  const mostRows = useQuiet(commands, quietMs) ? quietRows : busyRows;
+  const [commands, pace] = usePacedCommands();
+  const most = mostRows[pace];
   const shown = commands.filter((one) => passes(one, filter));
   // Only commands of computers in this tab have it.
   const whole = shown.some(({ ms }) => ms !== undefined);
@@ -152,16 +168,16 @@ export function CommandsTable({ held, onHold }: TableProps): JSX.Element {
               </tr>
             </thead>
             <tbody>
-              {shown.slice(0, mostRows).map((one) => (
+              {shown.slice(0, most).map((one) => (
                 <Row one={one} whole={whole} held={one.key === held} onHold={onHold} key={one.key} />
               ))}
             </tbody>
           </table>
         </div>
       )}
-      {shown.length > mostRows && (
+      {shown.length > most && (
         <p class="muted small">
-          The newest {mostRows} are shown; a saved file has all {shown.length}.
+          The newest {most} are shown; a saved file has all {shown.length}.
         </p>
       )}
     </section>
