@@ -149,7 +149,7 @@ describe('a token that may lend', () => {
     const page = await newPage();
     const file = oldImage(randomBytes(MiB));
     await lendIn(page, file, { ...to, token, name: 'other.iso' });
-    expect(await untilState(page, 'refused')).toContain('check the address and the token');
+    expect(await untilState(page, 'refused')).toContain('the token may not lend under this name');
     await lendIn(page, file, { ...to, token, name: 'mine.iso' });
     await untilState(page, 'lent');
     const headers = { authorization: `Bearer ${token}` };

@@ -471,6 +471,17 @@ describe('a web server', () => {
     const wrong = open('/lend/x', ['nbd', 'farbus.token.wrong']);
     const [code] = (await once(wrong, 'close')) as [number];
     expect(code).toBe(1008);
+    // A right of another kind, or for another name.
+    const reading = (await server.tokens.make(['x'], false, 60)).token;
+    const other = (await server.tokens.make(['y'], false, 60, true)).token;
+    for (const token of [reading, other]) {
+      const refused = open('/lend/x', ['nbd', `farbus.token.${token}`]);
+      const [why, reason] = (await once(refused, 'close')) as [number, Buffer];
+      expect([why, reason.toString()]).toEqual([
+        4021,
+        'the token may not lend under this name: take one of farbus token --lend',
+      ]);
+    }
     const bare = request({ host: '127.0.0.1', port: server.at.split(':')[1], path: '/lend/x' });
     bare.setHeader('connection', 'upgrade').setHeader('upgrade', 'nbd');
     const [answer] = (await once(bare.end(), 'response')) as [{ statusCode: number; resume(): void }];

@@ -11,7 +11,7 @@ export function lendRoute({ lends }: ServeService): Route {
     protocol: 'nbd',
     right: 'lend',
     bareToken: true,
-    tellsTokenEnd: true,
+    tellsRefusal: true,
     open: ({ name, rights: token }) => {
       return ({ stream, close, onClose }) => {
         const call: Call = { stream, token, refuse: (why) => close(lendingRefused, reasonOf(why)) };

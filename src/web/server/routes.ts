@@ -74,10 +74,11 @@ interface Path {
   /** True if the only subprotocol that a WebSocket offers may be the bare token, as by OpenBMC. */
   readonly bareToken?: true;
   /**
-   * True if a WebSocket with a wrong token is opened, and then closed with {@link tokenEnded}: a
-   * page learns no status of a refused one, and would call again and again.
+   * True if a WebSocket whose token is wrong, or may not lend `:name`, is opened, and then closed
+   * with {@link tokenEnded} or {@link lendingRefused}: a page learns no status of one that is
+   * refused before, and would call again and again.
    */
-  readonly tellsTokenEnd?: true;
+  readonly tellsRefusal?: true;
 }
 
 /** Opens a connection. Throws a {@link WebFailure} to refuse it before it is accepted. */

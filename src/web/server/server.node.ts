@@ -25,7 +25,7 @@ import { headersForPages, isForPages, isOwnHost, offeredProtocols, originOf, typ
 import { bareConnection, messageSocket, socketConnection } from './connections.node.js';
 import type { PageFiles } from './page.node.js';
 import { matches, WebFailure, type Call, type Match, type Route } from './routes.js';
-import { tokenEnded } from '../lend/close-codes.js';
+import { lendingRefused, tokenEnded } from '../lend/close-codes.js';
 import { Sessions } from './sessions.js';
 import { hashOf, type Rights, type Tokens } from './tokens.node.js';
 import { Turns } from './turns.node.js';
@@ -230,6 +230,14 @@ export class WebServer {
     return token === undefined ? undefined : this.#options.tokens.find(token);
   }
 
+  /** Why a WebSocket may not lend under a name, with the code that closes it; else undefined. */
+  #lendRefusal(request: IncomingMessage, { route, name }: Match<Route>): { code: number; why: string } | undefined {
+    const rights = this.#rightsOf(request, route);
+    if (rights === undefined) return { code: tokenEnded, why: 'the token is missing, wrong or has expired' };
+    if (rights.lends(name)) return undefined;
+    return { code: lendingRefused, why: 'the token may not lend under this name: take one of farbus token --lend' };
+  }
+
   /** Checks the token. @throws WebFailure if it is not valid, or has not the right */
   #call(
     request: IncomingMessage,
@@ -272,9 +280,10 @@ export class WebServer {
     if (!bare && wanted !== 'websocket') throw new WebFailure(426, 'this address takes WebSockets');
     const gone = new AbortController();
     socket.once('close', () => gone.abort(new FarbusError('the client is gone')));
-    if (!bare && route.tellsTokenEnd && this.#rightsOf(request, route) === undefined) {
-      const why = 'the token is missing, wrong or has expired';
-      const tell = (ws: WebSocket): void => messageSocket(ws).close(tokenEnded, why);
+    const refused = !bare && route.tellsRefusal ? this.#lendRefusal(request, match) : undefined;
+    if (refused) {
+      const { code, why } = refused;
+      const tell = (ws: WebSocket): void => messageSocket(ws).close(code, why);
       this.#log.log('warn', 'token', `${checked.peer}: ${why}`);
       // With the small limit of messages: nothing of this client is known.
       return this.#messages.handleUpgrade(request, socket, head, tell);
