@@ -93,7 +93,8 @@ export interface SnapshotCodec {
 }
 
 const magic = new TextEncoder().encode('FARBUSSN');
-const version = 4;
+/** Version of the file's format. */
+export const snapshotVersion = 4;
 /** Offset and length of the digest, and the offset of the JSON header. */
 const digestAt = 24;
 const digestSize = 32;
@@ -116,7 +117,7 @@ export async function encodeSnapshot(snapshot: Snapshot, codec: SnapshotCodec): 
   const fixed = new Uint8Array(fixedSize);
   const view = new DataView(fixed.buffer);
   fixed.set(magic);
-  view.setUint32(8, version);
+  view.setUint32(8, snapshotVersion);
   view.setUint32(12, header.length);
   view.setBigUint64(16, BigInt(state.length));
   fixed.set(await codec.digest([fixed.subarray(0, digestAt), header, state]), digestAt);
@@ -133,8 +134,8 @@ export async function decodeSnapshot(file: Uint8Array, codec: SnapshotCodec): Pr
   if (!isSnapshot(file)) throw new SnapshotError('it is not a snapshot', 'foreign');
   if (file.length < magic.length + 4) throw new SnapshotError('it is cut off', 'damaged');
   const found = view.getUint32(8);
-  if (found !== version) {
-    throw new SnapshotError(`it has version ${found}, and this farbus reads version ${version}`, 'damaged');
+  if (found !== snapshotVersion) {
+    throw new SnapshotError(`it has version ${found}, and this farbus reads version ${snapshotVersion}`, 'damaged');
   }
   if (file.length < fixedSize) throw new SnapshotError('it is cut off', 'damaged');
   const stateAt = fixedSize + view.getUint32(12);

@@ -4,10 +4,12 @@ import { dirname, join } from 'node:path';
 import { brotliDecompressSync, gunzipSync } from 'node:zlib';
 import { expect, test } from 'vitest';
 import { v86Module } from '../../src/app/computer/start.js';
+import { tabSnapshotFile } from '../../src/app/web/guest-computer.js';
 import { GuestFolder } from '../../src/app/web/guest-files.js';
 import { SharedBytes } from '../../src/app/web/shared-bytes.js';
 import { silent } from '../../src/base/log.js';
 import { sha256 } from '../../src/guest/cache.node.js';
+import { snapshotVersion } from '../../src/machine/snapshot.js';
 
 test('the engine is compressed once, whoever asks for it', async () => {
   const folder = new GuestFolder(silent);
@@ -35,4 +37,10 @@ test('shared bytes are made once at a time, and again after a failure', async ()
   const failing = shared.get('b', () => Promise.reject(new Error('no room')));
   await expect(failing).rejects.toThrow('no room');
   expect(await shared.get('b', make)).toEqual(Uint8Array.of(2));
+});
+
+test('the snapshot for tabs has the version of its format in its name', () => {
+  // A file of another version, which a tab cannot read, stays in caches under its own name.
+  const guest = { id: 'debian', image: undefined, version: '', readyText: undefined };
+  expect(tabSnapshotFile(guest)).toMatch(new RegExp(`/[0-9a-f]{32}-${snapshotVersion}[.]snapshot$`));
 });

@@ -5,6 +5,7 @@
 import { join } from 'node:path';
 import type { Logger } from '../../base/log.js';
 import { cacheFolder } from '../../guest/cache.node.js';
+import { snapshotVersion } from '../../machine/snapshot.js';
 import { chooseGuest, createComputer, snapshotKey, startGuest, type Guest } from '../computer/start.js';
 
 /** Its memory in bytes. A snapshot of less memory is a shorter download. */
@@ -17,9 +18,18 @@ export function tabGuest(log: Logger, signal?: AbortSignal): Promise<Guest> {
   return chooseGuest({ ahci: true, log, signal });
 }
 
-/** Where its snapshot is kept, by the key of the computer. */
+/**
+ * Identifies the file of its snapshot: the computer, and the version of the format. Without the
+ * version, a tab of a newer Farbus would get a file of an older one from the cache of the server or
+ * of the browser, and could not read it.
+ */
+export function tabSnapshotKey(guest: Guest): string {
+  return `${snapshotKey(guest, tabMemory).slice(0, 32)}-${snapshotVersion}`;
+}
+
+/** Where its snapshot is kept. */
 export function tabSnapshotFile(guest: Guest): string {
-  return join(cacheFolder(), 'web', `${snapshotKey(guest, tabMemory)}.snapshot`);
+  return join(cacheFolder(), 'web', `${tabSnapshotKey(guest)}.snapshot`);
 }
 
 /** Boots it and writes its snapshot to a file, in this thread, which takes a while. */

@@ -19,7 +19,7 @@ import { markUsed } from '../../guest/cache-use.node.js';
 import { prepareFirmware } from '../../guest/firmware.node.js';
 import { snapshotKey, v86Module, type Guest } from '../computer/start.js';
 import type { Encoding, TypedBytes } from '../../web/server/routes.js';
-import { tabGuest, tabMemory, tabPorts, tabSnapshotFile } from './guest-computer.js';
+import { tabGuest, tabMemory, tabPorts, tabSnapshotFile, tabSnapshotKey } from './guest-computer.js';
 import type { ThreadAnswer } from './guest-snapshot-thread.js';
 import { SharedBytes } from './shared-bytes.js';
 
@@ -120,8 +120,7 @@ export class GuestFolder {
 
   async #name(kind: OwnFile): Promise<string> {
     const guest = await this.#debian();
-    const version = kind === 'snapshot' ? snapshotKey(guest, tabMemory) : sha256(guest.id);
-    return `${kind}-${version.slice(0, 32)}`;
+    return `${kind}-${kind === 'snapshot' ? tabSnapshotKey(guest) : sha256(guest.id).slice(0, 32)}`;
   }
 
   async #content(kind: OwnFile): Promise<Uint8Array> {
