@@ -206,7 +206,9 @@ export class Reconnection {
    */
   async retry(attempt: () => Promise<boolean>, { key, atOnce = false, pauses }: RetryOptions): Promise<void> {
     const { first, last } = usualPauses;
-    const backOff = new BackOff(pauses ?? { first: Math.min(first * 2 ** this.#useless, last), last });
+    // A pause must not use up the reconnect time, or requests fail without a try.
+    const longest = Math.max(first, Math.min(last, this.#patience / 4));
+    const backOff = new BackOff(pauses ?? { first: Math.min(first * 2 ** this.#useless, longest), last });
     this.#backOffs.add(backOff);
     for (let pause = !atOnce; ; pause = true) {
       if (pause) await backOff.wait(this.stop);
