@@ -79,6 +79,11 @@ export class Computer {
   #started = false;
   /** True while the engine runs or is about to. */
   #running = false;
+  /**
+   * True if the devices go on when the guest does. Commands that it had given before it was saved
+   * wait: if it does not go on, the drives stay as its snapshot has them.
+   */
+  #devicesPaused = false;
   /** Settles when the engine has done what the last change of `#stops` asked for. */
   #settled: Promise<void> = Promise.resolve();
 
@@ -233,6 +238,7 @@ export class Computer {
     if (this.#stops.has('snapshot')) throw new SnapshotError('another snapshot of it is being taken');
     try {
       await this.#stop('snapshot');
+      this.#devicesPaused = true;
       await untilAbort(signal, this.#devices.pause());
       const devices = this.#devices.save();
       if (this.#stops.has('end')) throw new SnapshotError('the computer ends');
@@ -244,7 +250,6 @@ export class Computer {
       if (this.#stops.has('end')) throw new SnapshotError('the computer ends');
       return { key, drives, devices, engine: state };
     } finally {
-      this.#devices.resume();
       void this.#goOn('snapshot');
     }
   }
@@ -325,8 +330,10 @@ export class Computer {
         const runs = this.#started && this.#stops.size === 0;
         if (runs === this.#running) return;
         this.#running = runs;
-        if (runs) this.#engine.start();
-        else await this.#engine.pause();
+        if (!runs) return this.#engine.pause();
+        if (this.#devicesPaused) this.#devices.resume();
+        this.#devicesPaused = false;
+        this.#engine.start();
       });
     return this.#settled;
   }

@@ -6,7 +6,7 @@
 import { spawnSync } from 'node:child_process';
 import { closeSync, copyFileSync, openSync, truncateSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterEach, describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
 import { saveRunning, startGuest, type Guest, type StartOptions } from '../../src/app/computer/start.js';
 import { Media } from '../../src/app/computer/media.js';
 import { parseSource } from '../../src/app/source-text.js';
@@ -20,6 +20,7 @@ import { maxRecentWrites, RecentWrites } from '../../src/computer/recent-writes.
 import { isUnchanged, witnessOf } from '../../src/computer/unchanged.js';
 import { VirtualIoClient } from '../../src/computer/virtual-io-client.js';
 import { Random } from '../../src/conformance/random.js';
+import { AhciController } from '../../src/device/ahci/controller.js';
 import type { Engine } from '../../src/machine/engine.js';
 import { readSnapshot, writeSnapshot } from '../../src/machine/snapshot-file.node.js';
 import type { SavedContent, Snapshot } from '../../src/machine/snapshot.js';
@@ -56,6 +57,7 @@ function engineOf(trap: Engine['trap']): Engine {
 const guest: Guest = { image: undefined, id: 'test', version: 'test', readyText: 'ready' };
 
 interface Running {
+  readonly computer: ClientComputer;
   readonly drives: readonly ClientDrive[];
   readonly from: 'boot' | 'snapshot';
   save(path: string): Promise<unknown>;
@@ -86,7 +88,7 @@ async function start(
   const save = (path: string): Promise<unknown> => {
     return saveRunning(computer, of, memorySize, path, new AbortController().signal);
   };
-  const one: Running & { from: 'boot' | 'snapshot' } = { drives, from: 'boot', save, end };
+  const one: Running & { from: 'boot' | 'snapshot' } = { computer, drives, from: 'boot', save, end };
   running.add(one);
   try {
     one.from = (await startGuest(computer, of, snapshot, memorySize, options)).from;
@@ -214,6 +216,25 @@ it('a system that mounts its disks when it boots is not started again from its s
   await first.end();
   mount(image);
   await expect(start([image], snapshot)).rejects.toThrow(refused);
+});
+
+it('a computer that was paused before it was saved executes no command until it goes on', async () => {
+  const one = await start([`${ext4()},bus=ahci`]);
+  const resumed = vi.spyOn(AhciController.prototype, 'resume');
+  try {
+    await one.computer.pause();
+    await one.save(newFile('snap'));
+    await one.save(newFile('snap'));
+    expect(resumed).not.toHaveBeenCalled();
+    await one.computer.resume();
+    expect(resumed).toHaveBeenCalledTimes(1);
+    // One that runs goes on with its devices.
+    await one.save(newFile('snap'));
+    await one.computer.resume();
+    expect(resumed).toHaveBeenCalledTimes(2);
+  } finally {
+    resumed.mockRestore();
+  }
 });
 
 describe('the witness of a disk', () => {
