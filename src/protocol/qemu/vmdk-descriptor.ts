@@ -33,6 +33,12 @@ const extent =
 const withoutHeader = ['FLAT', 'VMFS', 'SESPARSE'];
 
 /**
+ * Characters that may follow the text and a NUL. QEMU writes a new content ID, of one to eight
+ * digits, over the old text, so that the end of a longer one remains. No extent is as short.
+ */
+const mostRemains = 7;
+
+/**
  * Parses the descriptor of the image `name`: Latin-1 text, possibly padded with NULs.
  * @throws FarbusError if it is not in the strict form
  */
@@ -42,6 +48,8 @@ export function parseVmdkDescriptor(text: string, name: string): VmdkDescriptor 
   let parentId = 'ffffffff';
   let end = text.length;
   while (end > 0 && text[end - 1] === '\0') end--;
+  const nul = text.indexOf('\0');
+  if (nul !== -1 && end - nul - 1 <= mostRemains) end = Math.min(end, nul);
   for (const line of text.slice(0, end).split(/\r?\n/)) {
     if (line.length > maxLine) throw unreadable(name, line);
     if (/[\0-\x08\x0b-\x1f\x7f]/.test(line)) throw unreadable(name, line);

@@ -162,7 +162,7 @@ class Campaign {
     this.#watchdog.running(`seed ${this.#seed}, after ${this.#done} inputs`, inputs.map(encode).join('\n'));
     let signatures: readonly string[];
     try {
-      signatures = await this.#subject.run(inputs, this.#random);
+      signatures = await this.#watchdog.guard(this.#subject.run(inputs, this.#random));
     } catch (error) {
       const what = error instanceof FuzzError ? `${error.message}\ninput: ${encode(error.input)}` : String(error);
       throw new Error(`${this.#subject.name}, seed ${this.#seed}, after ${this.#done} inputs: ${what}`, {

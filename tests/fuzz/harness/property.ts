@@ -21,7 +21,7 @@ export async function attack<T>(
   if (property.isAsync()) property.beforeEach(next);
   else (property as fc.IPropertyWithHooks<T>).beforeEach(next);
   try {
-    await fc.assert(property, { numRuns: runs, seed });
+    await watchdog.guard(Promise.resolve(fc.assert(property, { numRuns: runs, seed })));
     console.error(`${title}: ${run} inputs, ${Math.round((performance.now() - began) / 1000)} s, seed ${seed}`);
   } finally {
     await watchdog.stop();

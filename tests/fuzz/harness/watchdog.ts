@@ -5,7 +5,8 @@
  * FARBUS_FUZZ_REPLAY, prints them unless they are long, and kills the process.
  *
  * A process that gets no processor time is not stuck: the limit is in processor time, not in time
- * of the clock.
+ * of the clock. Inputs whose answer never comes, although the event loop turns, are an error of the
+ * test ({@link Watchdog.guard}).
  */
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -18,6 +19,8 @@ import { Worker } from 'node:worker_threads';
 const stuckCpuMs = 10_000;
 /** Time of the clock for one turn, in ms: a call that sleeps takes no processor time. */
 const stuckMs = 300_000;
+/** Time of the clock for the inputs of one batch, in ms. The slowest take some seconds. */
+const stalledMs = 300_000;
 /** How often the event loop says that it turns, in ms. */
 const beatMs = 100;
 /** Bytes by which the process may grow while the inputs of one batch run. */
@@ -29,6 +32,9 @@ export class Watchdog {
   readonly #text = new Uint8Array(new SharedArrayBuffer(maxText));
   readonly #worker: Worker;
   readonly #timer: ReturnType<typeof setInterval>;
+  /** When the present inputs began, in ms of performance.now(), and their words for people. */
+  #began = performance.now();
+  #when = '';
 
   /** @param title Names the fuzzer, in the message and in the name of the file with the inputs. */
   constructor(title: string) {
@@ -50,10 +56,28 @@ export class Watchdog {
 
   /** From now on these inputs run, a line each. `when` is for people. */
   running(when: string, inputs: string): void {
+    this.#began = performance.now();
+    this.#when = when;
     const bytes = new TextEncoder().encode(`${when}\n${inputs}`).subarray(0, maxText);
     this.#text.set(bytes);
     Atomics.store(this.#counters, 1, bytes.length);
     this.#beat();
+  }
+
+  /** Waits for `work`. Rejects if the inputs of one batch do not end. */
+  async guard<T>(work: Promise<T>): Promise<T> {
+    let timer: ReturnType<typeof setInterval>;
+    const stalled = new Promise<never>((_, reject) => {
+      timer = setInterval(() => {
+        if (performance.now() - this.#began < stalledMs) return;
+        reject(new Error(`${this.#when}: no end within ${stalledMs / 1000} s`));
+      }, 1000);
+    });
+    try {
+      return await Promise.race([work, stalled]);
+    } finally {
+      clearInterval(timer!);
+    }
   }
 
   async stop(): Promise<void> {
