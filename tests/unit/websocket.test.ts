@@ -66,6 +66,41 @@ test('an initiator reads and writes over nbd+ws://, with its token in a header',
   expect(tokens).toEqual(['Bearer abc']);
 });
 
+test('the memory of each message is freed when its bytes were taken, and all data is right', async () => {
+  const freed: ArrayBuffer[] = [];
+  // Browsers have it (ES2024), Node 20 has not.
+  const prototype = ArrayBuffer.prototype as { transfer?: unknown };
+  const own = Object.getOwnPropertyDescriptor(prototype, 'transfer');
+  closing.push(() => {
+    delete prototype.transfer;
+    if (own) Object.defineProperty(prototype, 'transfer', own);
+  });
+  prototype.transfer = function (this: ArrayBuffer) {
+    freed.push(this);
+    return structuredClone(this, { transfer: [this] });
+  };
+  const server = nbdServer(16 << 20);
+  const at = await listen((socket) => server.accept(streamOfSocket(socket, '127.0.0.1:1', 0)));
+  const messages: ArrayBuffer[] = [];
+  const open = (url: string, offered: string[]): WebSocketLike => {
+    const socket = new WebSocket(url, offered);
+    socket.on('message', (data) => messages.push(data as ArrayBuffer));
+    return socket as never;
+  };
+  const disk = await connectNbd(webSocketDialer(`ws://${at}/nbd/disk`, { open }), { exportName: 'disk' });
+  closing.push(() => disk.close());
+  const data = new Uint8Array(5 << 20).map((_, index) => index * 7 + (index >> 12));
+  await disk.write(0, data);
+  const lengths = [512, 65_536, 1 << 20, (1 << 20) + 512, 5 << 20];
+  const reads = lengths.map((length) => ({ length, into: new Uint8Array(length) }));
+  await Promise.all(reads.map(({ length, into }) => disk.read(data.length - length, into)));
+  for (const { length, into } of reads) {
+    expect(Buffer.compare(into, data.subarray(data.length - length))).toBe(0);
+  }
+  expect(freed.length).toBeGreaterThan(lengths.length);
+  expect(messages.map(({ byteLength }) => byteLength).filter((length) => length > 0)).toEqual([]);
+});
+
 test("a browser's socket, which neither pauses nor reports sent bytes, carries the same", async () => {
   const server = nbdServer(16 << 20);
   const protocols: string[] = [];
