@@ -65,7 +65,8 @@ beforeAll(async () => {
       { path: 'bin/eject-disk', mode: 0o755, data: ioctlProgram(Ioctl.unlockDoor, Ioctl.eject) },
     ],
   });
-  guest = { image: { ...kernel, initramfs, commandLine: defaultCommandLine }, id, version, readyText: initReadyText };
+  const system = { ...kernel, initramfs, commandLine: defaultCommandLine };
+  guest = { image: system, id, version, readyText: initReadyText, sparesDrives: true };
   const { computer } = await start();
   await waitUntil(computer, 'test -b /dev/sda && test -b /dev/sr0 && test -b /dev/sdb && test -b /dev/sr1');
   await closeAll();

@@ -342,7 +342,11 @@ describe('lend a file', () => {
     await disk.read(0, read);
     await disk.close();
     expect(Buffer.from(read).equals(content)).toBe(true);
-    await lent.getByText('3.0 MiB').nth(1).waitFor();
+    // The size, and the bytes read: more, if a lost connection has repeated a read.
+    await lent
+      .getByText(/^(?:[3-9]|\d\d)\.\d MiB$/)
+      .nth(1)
+      .waitFor();
     await lent.getByRole('button', { name: 'Stop lending' }).click();
     await lent.waitFor({ state: 'detached' });
     await expect(openNbd(uri!)).rejects.toThrow();
