@@ -1,8 +1,8 @@
 /**
  * The KVM engine with tools that look closely, with servers that are gone for a while, with a whole
- * Debian by the BIOS, with snapshots under load, in a site, and with GNU Mach; with `npm run
- * test:all` also in the demo. Each part starts the lab anew and takes one or two minutes of a
- * machine that does nothing else; `-t` chooses one.
+ * Debian by the BIOS, with snapshots under load, and with GNU Mach; with `npm run test:all` also in
+ * a site and in the demo. Each part starts the lab anew and takes one or two minutes of a machine
+ * that does nothing else; `-t` chooses one.
  */
 import { execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
@@ -98,7 +98,7 @@ const siteCommands = (): string => {
   // A console ends soon after its input, so the input stays open until the site has ended.
   const at = (computer: string, command: string) =>
     `(echo '${command}; echo; echo do""ne'; sleep 600) | ${farbus} console ${computer} > /run/${computer} &\n` +
-    `for i in $(seq 300); do grep -q ^done /run/${computer} && break; sleep 1; done; cat /run/${computer}`;
+    `for i in $(seq 120); do grep -q ^done /run/${computer} && break; sleep 1; done; cat /run/${computer}`;
   return [
     `cat > /run/pair.yaml <<'EOF'${site}EOF`,
     `${farbus} up --detach /run/pair.yaml`,
@@ -233,7 +233,9 @@ describe('an amd64 Debian on KVM, at length', () => {
     limitMs,
   );
 
-  it(
+  // With two guests at once, QEMU's emulated SVM has overwritten memory of the lab's kernel or of a
+  // guest in 2 of some 20 runs. That is too often for continuous integration.
+  it.runIf(all)(
     'pings the server computer’s system over the segment that carries the I/O',
     async () => {
       await prepare({ network: true });
