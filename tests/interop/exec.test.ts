@@ -121,6 +121,7 @@ describe('farbus exec', () => {
     // The console's shell gets Ctrl-C too. Its prompt may come before the command's last output.
     // On a loaded machine it even takes its next line before; the command is then given up.
     expect(rest).toMatch(/^(?:(?:\n~ # )?bye\n?)?$/);
+    await desk.printed(/bye\r?\n/);
     const late = await desk.exec('--timeout', '1', 'desk', 'sleep 1000');
     expect(late).toEqual({
       code: 124,
